@@ -1,0 +1,89 @@
+//! What every op is given: device, instruction set and precision; and the two helpers that turn a
+//! candle tensor on the CPU into a slice.
+
+use crate::error::Result;
+use candle_core::{
+    CpuStorage, DType, Device, InplaceOp1, Layout, Storage, Tensor, WithDType, bail,
+};
+use kernels::Isa;
+
+/// How matrix products compute. Everything else is f32 always.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// f32 operands, f32 sums.
+    F32,
+    /// Operands rounded to bf16 (nearest even) while they are packed; f32 sums, f32 results.
+    Bf16,
+}
+
+/// The context of a session's ops.
+#[derive(Clone, Debug)]
+pub struct Ctx {
+    pub device: Device,
+    pub isa: Isa,
+    pub precision: Precision,
+}
+
+impl Ctx {
+    pub fn cpu(precision: Precision) -> Ctx {
+        Ctx { device: Device::Cpu, isa: Isa::best(), precision }
+    }
+
+    /// A CPU tensor takes the fused path, any other the composition of candle ops.
+    pub fn is_cpu(&self) -> bool {
+        self.device.is_cpu()
+    }
+
+    /// A tensor of the context's device that takes over `data` without a copy on the CPU.
+    pub fn tensor<T: WithDType>(&self, data: Vec<T>, shape: &[usize]) -> Result<Tensor> {
+        Ok(Tensor::from_vec(data, shape, &self.device)?)
+    }
+
+    pub fn zeros(&self, shape: &[usize]) -> Result<Tensor> {
+        Ok(Tensor::zeros(shape, DType::F32, &self.device)?)
+    }
+}
+
+/// Calls `f` with the elements of a contiguous CPU tensor.
+pub fn read<T: WithDType, R>(x: &Tensor, f: impl FnOnce(&[T]) -> R) -> Result<R> {
+    let (storage, layout) = x.storage_and_layout();
+    let Storage::Cpu(storage) = &*storage else {
+        return Err(candle_core::Error::Msg("read: the tensor is not on the CPU".into()).into());
+    };
+    let Some((from, to)) = layout.contiguous_offsets() else {
+        return Err(candle_core::Error::Msg("read: the tensor is not contiguous".into()).into());
+    };
+    Ok(f(&storage.as_slice::<T>()?[from..to]))
+}
+
+/// Calls `f` with the elements of a contiguous CPU tensor of f32, to change them in place.
+/// All clones of the tensor see the change.
+pub fn write<R>(x: &Tensor, f: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
+    let call = WriteOp(std::sync::Mutex::new((Some(f), None)));
+    x.inplace_op1(&call)?;
+    let (_, result) = call.0.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    Ok(result.expect("inplace_op1 ran the closure"))
+}
+
+/// A closure as candle's in-place op. The lock is for the `&self` of the trait; it is never contended.
+struct WriteOp<F, R>(std::sync::Mutex<(Option<F>, Option<R>)>);
+
+impl<R, F: FnOnce(&mut [f32]) -> R> InplaceOp1 for WriteOp<F, R> {
+    fn name(&self) -> &'static str {
+        "write"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        let CpuStorage::F32(data) = storage else {
+            bail!("write: the tensor is not f32");
+        };
+        let Some((from, to)) = layout.contiguous_offsets() else {
+            bail!("write: the tensor is not contiguous");
+        };
+        let mut slot = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(f) = slot.0.take() {
+            slot.1 = Some(f(&mut data[from..to]));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,16 @@
+//! Models, forward and backward pairs, optimizers, checkpoints, file formats and the memory plan.
+//!
+//! candle is the storage and device layer: a `Tensor` holds every activation and every trained
+//! weight. There is no autograd tape: each op in [`ops`] is a pair of functions, `forward` and
+//! `backward`. Nothing here knows of Node, of options' defaults, or prints.
+
+pub mod ctx;
+pub mod error;
+pub mod formats;
+pub mod ops;
+pub mod spec;
+pub mod tokenizer;
+pub mod weight;
+
+pub use ctx::Ctx;
+pub use error::{Code, Error, Result};

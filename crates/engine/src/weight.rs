@@ -1,0 +1,109 @@
+//! A weight matrix as an op sees it: a tensor, or a slice of a mapped file in its stored dtype.
+//!
+//! Only the packing of the matrix product and the embedding's gather know which.
+
+use crate::ctx::read;
+use crate::error::Result;
+use candle_core::{DType, Device, Tensor};
+use half::{bf16, f16};
+use std::sync::Arc;
+
+/// A matrix `[rows, cols]`, row-major and contiguous.
+#[derive(Clone)]
+pub enum Weight {
+    /// f32 where it is trained; f32, bf16 or f16 where it is frozen.
+    Tensor(Tensor),
+    /// Frozen, read where it lies in the file.
+    Mapped(MappedMatrix),
+}
+
+/// A matrix inside a mapped file. Made only by the readers in `formats/`, which checked bounds and
+/// alignment.
+#[derive(Clone)]
+pub struct MappedMatrix {
+    pub map: Arc<memmap2::Mmap>,
+    pub offset: usize,
+    pub dtype: DType,
+    pub rows: usize,
+    pub cols: usize,
+}
+
+/// The elements of a weight on the CPU.
+#[derive(Clone, Copy)]
+pub enum Elements<'a> {
+    F32(&'a [f32]),
+    Bf16(&'a [bf16]),
+    F16(&'a [f16]),
+}
+
+impl Weight {
+    /// `(rows, cols)`.
+    pub fn dims(&self) -> Result<(usize, usize)> {
+        match self {
+            Weight::Tensor(t) => Ok(t.dims2()?),
+            Weight::Mapped(m) => Ok((m.rows, m.cols)),
+        }
+    }
+
+    pub fn dtype(&self) -> DType {
+        match self {
+            Weight::Tensor(t) => t.dtype(),
+            Weight::Mapped(m) => m.dtype,
+        }
+    }
+
+    pub fn bytes(&self) -> usize {
+        match self {
+            Weight::Tensor(t) => t.elem_count() * t.dtype().size_in_bytes(),
+            Weight::Mapped(m) => m.rows * m.cols * m.dtype.size_in_bytes(),
+        }
+    }
+
+    /// Calls `f` with the elements where they lie in CPU memory.
+    pub fn with_elements<R>(&self, f: impl FnOnce(Elements) -> R) -> Result<R> {
+        match self {
+            Weight::Tensor(t) => match t.dtype() {
+                DType::BF16 => read::<bf16, R>(t, |x| f(Elements::Bf16(x))),
+                DType::F16 => read::<f16, R>(t, |x| f(Elements::F16(x))),
+                _ => read::<f32, R>(t, |x| f(Elements::F32(x))),
+            },
+            Weight::Mapped(m) => Ok(f(m.elements())),
+        }
+    }
+
+    /// The whole matrix as an f32 tensor of `device`: for the reference paths and for devices that
+    /// have no kernel of ours.
+    pub fn to_tensor(&self, device: &Device) -> Result<Tensor> {
+        match self {
+            Weight::Tensor(t) => Ok(t.to_device(device)?.to_dtype(DType::F32)?),
+            Weight::Mapped(m) => Ok(Tensor::from_vec(m.elements().to_f32(), (m.rows, m.cols), device)?),
+        }
+    }
+}
+
+impl MappedMatrix {
+    pub fn elements(&self) -> Elements<'_> {
+        let len = self.rows * self.cols;
+        let bytes = &self.map[self.offset..self.offset + len * self.dtype.size_in_bytes()];
+        match self.dtype {
+            DType::BF16 => Elements::Bf16(cast(bytes)),
+            DType::F16 => Elements::F16(cast(bytes)),
+            _ => Elements::F32(cast(bytes)),
+        }
+    }
+}
+
+/// The readers accept only offsets that are aligned for the dtype, so the cast can't fail.
+fn cast<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> &[T] {
+    bytemuck::cast_slice(bytes)
+}
+
+impl Elements<'_> {
+    pub fn to_f32(self) -> Vec<f32> {
+        match self {
+            Elements::F32(x) => x.to_vec(),
+            Elements::Bf16(x) => x.iter().map(|v| v.to_f32()).collect(),
+            Elements::F16(x) => x.iter().map(|v| v.to_f32()).collect(),
+        }
+    }
+}

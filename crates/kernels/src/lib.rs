@@ -1,0 +1,10 @@
+//! CPU kernels on plain slices: GEMM, norms, rope, attention, loss, AdamW.
+//!
+//! Invariants: no candle, no I/O, no config, no global state; nothing here knows what a model is.
+//! Every kernel takes the instruction set as its first argument and runs on the current rayon pool.
+//! Results are the same bits for any number of threads: work is cut into blocks that depend on the
+//! shapes alone, and reductions add those blocks in order.
+
+pub mod isa;
+
+pub use isa::Isa;

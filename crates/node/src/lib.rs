@@ -1,0 +1,3 @@
+//! The napi-rs bridge.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
