@@ -32,8 +32,14 @@ pub enum Error {
     /// candle refused an operation: shapes and dtypes are checked before, so this is our bug.
     #[error("{0}")]
     Candle(#[from] candle_core::Error),
-    #[error("the training was asked to stop")]
+    #[error("the call was asked to stop")]
     Cancelled,
+    #[error(transparent)]
+    Config(#[from] crate::families::ConfigError),
+    #[error(transparent)]
+    Model(#[from] crate::model::ModelError),
+    #[error(transparent)]
+    Train(#[from] crate::train::TrainError),
 }
 
 impl Error {
@@ -41,6 +47,9 @@ impl Error {
         match self {
             Error::Candle(_) => Code::Internal,
             Error::Cancelled => Code::Cancelled,
+            Error::Config(e) => e.code(),
+            Error::Model(e) => e.code(),
+            Error::Train(e) => e.code(),
         }
     }
 
@@ -49,6 +58,9 @@ impl Error {
         match self {
             Error::Candle(_) => "This is a bug of lora-train; please report it with the command that you ran.".into(),
             Error::Cancelled => "Start again to go on.".into(),
+            Error::Config(e) => e.hint(),
+            Error::Model(e) => e.hint(),
+            Error::Train(e) => e.hint(),
         }
     }
 }

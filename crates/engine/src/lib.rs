@@ -5,11 +5,17 @@
 //! `backward`. Nothing here knows of Node, of options' defaults, or prints.
 
 pub mod ctx;
+pub mod decoder;
 pub mod error;
+pub mod families;
 pub mod formats;
+pub mod generate;
+pub mod model;
 pub mod ops;
+pub mod signal;
 pub mod spec;
 pub mod tokenizer;
+pub mod train;
 pub mod weight;
 
 pub use ctx::Ctx;
