@@ -39,6 +39,12 @@ pub enum Error {
     #[error(transparent)]
     Model(#[from] crate::model::ModelError),
     #[error(transparent)]
+    Options(#[from] crate::options::OptionsError),
+    #[error(transparent)]
+    Plan(#[from] crate::plan::PlanError),
+    #[error(transparent)]
+    Session(#[from] crate::session::SessionError),
+    #[error(transparent)]
     Train(#[from] crate::train::TrainError),
 }
 
@@ -49,6 +55,9 @@ impl Error {
             Error::Cancelled => Code::Cancelled,
             Error::Config(e) => e.code(),
             Error::Model(e) => e.code(),
+            Error::Options(e) => e.code(),
+            Error::Plan(e) => e.code(),
+            Error::Session(e) => e.code(),
             Error::Train(e) => e.code(),
         }
     }
@@ -60,6 +69,9 @@ impl Error {
             Error::Cancelled => "Start again to go on.".into(),
             Error::Config(e) => e.hint(),
             Error::Model(e) => e.hint(),
+            Error::Options(e) => e.hint(),
+            Error::Plan(e) => e.hint(),
+            Error::Session(e) => e.hint(),
             Error::Train(e) => e.hint(),
         }
     }
