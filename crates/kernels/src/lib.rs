@@ -7,5 +7,6 @@
 
 pub mod gemm;
 pub mod isa;
+pub mod peak;
 
 pub use isa::Isa;
