@@ -5,6 +5,8 @@
 //! Results are the same bits for any number of threads: work is cut into blocks that depend on the
 //! shapes alone, and reductions add those blocks in order.
 
+pub mod gemm;
 pub mod isa;
+pub mod peak;
 
 pub use isa::Isa;
