@@ -47,7 +47,10 @@ impl Error {
     /// What to do about it, in one sentence.
     pub fn hint(&self) -> String {
         match self {
-            Error::Candle(_) => "This is a bug of lora-train; please report it with the command that you ran.".into(),
+            Error::Candle(_) => {
+                "This is a bug of lora-train; please report it with the command that you ran."
+                    .into()
+            }
             Error::Cancelled => "Start again to go on.".into(),
         }
     }

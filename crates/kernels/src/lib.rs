@@ -6,5 +6,6 @@
 //! shapes alone, and reductions add those blocks in order.
 
 pub mod isa;
+pub mod simd;
 
 pub use isa::Isa;
