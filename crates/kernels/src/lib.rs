@@ -5,7 +5,14 @@
 //! Results are the same bits for any number of threads: work is cut into blocks that depend on the
 //! shapes alone, and reductions add those blocks in order.
 
+pub mod activation;
+pub mod adamw;
+mod blocks;
+pub mod dropout;
+pub mod elementwise;
 pub mod isa;
+pub mod norm;
+pub mod rope;
 pub mod simd;
 
 pub use isa::Isa;
