@@ -7,5 +7,6 @@
 
 pub mod gemm;
 pub mod isa;
+pub mod simd;
 
 pub use isa::Isa;
