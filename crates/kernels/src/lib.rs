@@ -5,8 +5,10 @@
 //! Results are the same bits for any number of threads: work is cut into blocks that depend on the
 //! shapes alone, and reductions add those blocks in order.
 
+pub mod attention;
 pub mod gemm;
 pub mod isa;
+pub mod loss;
 pub mod simd;
 
 pub use isa::Isa;
