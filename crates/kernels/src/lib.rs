@@ -8,10 +8,12 @@
 mod blocks;
 pub mod activation;
 pub mod adamw;
+pub mod attention;
 pub mod dropout;
 pub mod elementwise;
 pub mod gemm;
 pub mod isa;
+pub mod loss;
 pub mod norm;
 pub mod peak;
 pub mod rope;
