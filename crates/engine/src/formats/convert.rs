@@ -2,6 +2,7 @@
 //! pieces can't change a bit.
 
 use super::dtype::StoredDtype;
+use super::gguf::quants;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
@@ -18,7 +19,7 @@ pub(super) fn to_f32(dtype: StoredDtype, bytes: &[u8], out: &mut [f32]) -> bool 
         StoredDtype::F64 => plain(bytes, out, |b| f64::from_le_bytes(b) as f32),
         StoredDtype::F16 => plain(bytes, out, |b| f16::from_le_bytes(b).to_f32()),
         StoredDtype::Bf16 => plain(bytes, out, |b| bf16::from_le_bytes(b).to_f32()),
-        _ => return false,
+        _ => return quants::dequantize(dtype, bytes, out),
     }
     true
 }

@@ -75,12 +75,64 @@ pub enum FormatError {
         bytes: u64,
     },
 
+    #[error("{path}, byte {byte}: {what}")]
+    Gguf { path: PathBuf, byte: u64, what: GgufFault },
+    #[error("{path}: is made for the architecture `{name}`; known are {}", known.join(", "))]
+    UnknownArchitecture { path: PathBuf, name: String, known: Vec<&'static str> },
+    #[error("{path}: the metadata has no `{key}`, or not as {needed}")]
+    MetadataKey { path: PathBuf, key: String, needed: &'static str },
+    #[error("{path}: tensor `{tensor}` has no place in a {architecture} model")]
+    UnknownTensor { path: PathBuf, tensor: String, architecture: &'static str },
+    #[error("{path}: {what}, which is not known")]
+    RopeScaling { path: PathBuf, what: String },
+
     #[error("{path}: has no tensor `{tensor}`")]
     MissingTensor { path: PathBuf, tensor: String },
     #[error("{path}: tensor `{tensor}` is stored as {dtype}, which can't be read as a weight")]
     NotAWeight { path: PathBuf, tensor: String, dtype: StoredDtype },
     #[error("{path}: tensor `{tensor}` has the shape {shape:?}, needed is {needed}")]
     TensorShape { path: PathBuf, tensor: String, shape: Vec<usize>, needed: String },
+}
+
+/// What a GGUF file has at a place where it should not.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum GgufFault {
+    #[error("the file does not begin with GGUF")]
+    Magic,
+    #[error("GGUF version {0} is not known; 2 and 3 are")]
+    Version(u32),
+    #[error("the file is written for big-endian machines")]
+    BigEndian,
+    #[error("the file ends inside {0}")]
+    End(&'static str),
+    #[error("{value} {what} are more than the {limit} that can be there")]
+    Count { what: &'static str, value: u64, limit: u64 },
+    #[error("a text is not UTF-8")]
+    Utf8,
+    #[error("value type {0} is not known")]
+    ValueType(u32),
+    #[error("a truth value is {0}")]
+    Bool(u8),
+    #[error("lists are nested more than {0} deep")]
+    Depth(u32),
+    #[error("the key `{0}` is there twice")]
+    DuplicateKey(String),
+    #[error("general.alignment is not a power of two from 8 to 65536")]
+    Alignment,
+    #[error("tensor `{tensor}` has the GGML type {dtype}, which can't be read")]
+    TensorType { tensor: String, dtype: u32 },
+    #[error(
+        "tensor `{tensor}` of shape {shape:?} is no whole number of {dtype} blocks, or overflows"
+    )]
+    TensorBlocks { tensor: String, shape: Vec<u64>, dtype: StoredDtype },
+    #[error("the offset {offset} of tensor `{tensor}` is no multiple of the alignment {alignment}")]
+    TensorAlignment { tensor: String, offset: u64, alignment: u64 },
+    #[error("tensor `{0}` is there twice")]
+    DuplicateTensor(String),
+    #[error("tensor `{tensor}` ends at byte {end}, the file at {len}")]
+    TensorPastEnd { tensor: String, end: u64, len: u64 },
+    #[error("tensors `{first}` and `{second}` overlap")]
+    Overlap { first: String, second: String },
 }
 
 impl FormatError {
@@ -118,6 +170,16 @@ impl FormatError {
             NotAWeight { .. } | UnknownDtype { .. } => {
                 "Take a copy of the model in float32, float16, bfloat16 or a GGML quantisation."
             }
+            Gguf { what: GgufFault::TensorType { .. }, .. } => {
+                "Take a file in F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 or Q2_K to Q6_K."
+            }
+            Gguf { what: GgufFault::Version(_) | GgufFault::BigEndian, .. } => {
+                "Convert the model again with a current llama.cpp."
+            }
+            UnknownArchitecture { .. }
+            | UnknownTensor { .. }
+            | MetadataKey { .. }
+            | RopeScaling { .. } => "Take the model as a Hugging Face folder, or another model.",
             MissingTensor { .. } | TensorShape { .. } => {
                 "Check that the config and the weights belong to one model."
             }
@@ -127,6 +189,7 @@ impl FormatError {
             | NotInShard { .. }
             | Truncated { .. }
             | Promise { .. }
+            | Gguf { .. }
             | Header { .. }
             | DuplicateTensor { .. }
             | TensorPastEnd { .. }

@@ -6,6 +6,7 @@ mod convert;
 pub mod dtype;
 pub mod error;
 mod folder;
+pub mod gguf;
 mod json;
 mod mapped;
 pub mod model;

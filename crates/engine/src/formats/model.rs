@@ -172,8 +172,9 @@ impl ModelFiles {
 
 /// The values of a tensor's bytes as f32.
 pub(super) fn read_values(path: &Path, info: &TensorInfo, bytes: &[u8]) -> Result<Vec<f32>> {
-    // The product was checked against the file when it was opened.
-    let len: usize = info.shape.iter().product();
+    // Counted from the bytes, which lie in the file; the shape was checked against them.
+    let (values, size) = info.dtype.block();
+    let len = bytes.len() / size * values;
     let mut out = Vec::new();
     out.try_reserve_exact(len)
         .map_err(|_| FormatError::Memory { tensor: info.name.clone(), bytes: 4 * len as u64 })?;
