@@ -36,16 +36,13 @@ pub enum Error {
     Cancelled,
     #[error(transparent)]
     Config(#[from] crate::families::ConfigError),
-    #[error(transparent)]
     Model(#[from] crate::model::ModelError),
-    #[error(transparent)]
     Options(#[from] crate::options::OptionsError),
-    #[error(transparent)]
     Plan(#[from] crate::plan::PlanError),
-    #[error(transparent)]
     Session(#[from] crate::session::SessionError),
-    #[error(transparent)]
     Train(#[from] crate::train::TrainError),
+    /// A model file, adapter or output folder.
+    Format(#[from] crate::formats::FormatError),
 }
 
 impl Error {
@@ -59,6 +56,7 @@ impl Error {
             Error::Plan(e) => e.code(),
             Error::Session(e) => e.code(),
             Error::Train(e) => e.code(),
+            Error::Format(e) => e.code(),
         }
     }
 
@@ -76,6 +74,7 @@ impl Error {
             Error::Plan(e) => e.hint(),
             Error::Session(e) => e.hint(),
             Error::Train(e) => e.hint(),
+            Error::Format(e) => e.hint().into(),
         }
     }
 }
