@@ -34,6 +34,9 @@ pub enum Error {
     Candle(#[from] candle_core::Error),
     #[error("the training was asked to stop")]
     Cancelled,
+    /// A model file, adapter or output folder.
+    #[error(transparent)]
+    Format(#[from] crate::formats::FormatError),
 }
 
 impl Error {
@@ -41,14 +44,19 @@ impl Error {
         match self {
             Error::Candle(_) => Code::Internal,
             Error::Cancelled => Code::Cancelled,
+            Error::Format(e) => e.code(),
         }
     }
 
     /// What to do about it, in one sentence.
     pub fn hint(&self) -> String {
         match self {
-            Error::Candle(_) => "This is a bug of lora-train; please report it with the command that you ran.".into(),
+            Error::Candle(_) => {
+                "This is a bug of lora-train; please report it with the command that you ran."
+                    .into()
+            }
             Error::Cancelled => "Start again to go on.".into(),
+            Error::Format(e) => e.hint().into(),
         }
     }
 }

@@ -57,9 +57,19 @@ pub enum Positions {
 #[derive(Clone, Debug, PartialEq)]
 pub enum RopeScaling {
     None,
-    Linear { factor: f64 },
-    Dynamic { factor: f64, max_positions: usize },
-    Llama3 { factor: f64, low_freq_factor: f64, high_freq_factor: f64, original_max_positions: usize },
+    Linear {
+        factor: f64,
+    },
+    Dynamic {
+        factor: f64,
+        max_positions: usize,
+    },
+    Llama3 {
+        factor: f64,
+        low_freq_factor: f64,
+        high_freq_factor: f64,
+        original_max_positions: usize,
+    },
     Yarn(YarnScaling),
 }
 

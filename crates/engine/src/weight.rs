@@ -76,7 +76,9 @@ impl Weight {
     pub fn to_tensor(&self, device: &Device) -> Result<Tensor> {
         match self {
             Weight::Tensor(t) => Ok(t.to_device(device)?.to_dtype(DType::F32)?),
-            Weight::Mapped(m) => Ok(Tensor::from_vec(m.elements().to_f32(), (m.rows, m.cols), device)?),
+            Weight::Mapped(m) => {
+                Ok(Tensor::from_vec(m.elements().to_f32(), (m.rows, m.cols), device)?)
+            }
         }
     }
 }

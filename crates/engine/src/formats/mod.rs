@@ -1,1 +1,19 @@
 //! Readers and writers of model files. Every size, offset and name from a file is checked before use.
+//!
+//! Nothing here runs code from a file, knows what a decoder is, or follows a name out of its folder.
+
+mod convert;
+pub mod dtype;
+pub mod error;
+mod folder;
+pub mod gguf;
+mod json;
+mod mapped;
+pub mod model;
+pub mod safetensors;
+
+pub use dtype::StoredDtype;
+pub use error::FormatError;
+pub use model::{ModelFiles, Residency, TensorInfo};
+
+type Result<T, E = FormatError> = std::result::Result<T, E>;
