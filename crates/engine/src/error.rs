@@ -36,12 +36,17 @@ pub enum Error {
     Cancelled,
     #[error(transparent)]
     Config(#[from] crate::families::ConfigError),
+    #[error(transparent)]
     Model(#[from] crate::model::ModelError),
+    #[error(transparent)]
     Options(#[from] crate::options::OptionsError),
+    #[error(transparent)]
     Plan(#[from] crate::plan::PlanError),
+    #[error(transparent)]
     Session(#[from] crate::session::SessionError),
+    #[error(transparent)]
     Train(#[from] crate::train::TrainError),
-    /// A model file, adapter or output folder.
+    #[error(transparent)]
     Format(#[from] crate::formats::FormatError),
 }
 

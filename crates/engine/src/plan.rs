@@ -7,8 +7,9 @@
 use crate::error::Code;
 use crate::families::Family;
 use crate::formats::ModelFiles;
+use crate::formats::peft::Bias;
 use crate::model::Method;
-use crate::model::adapter::{Bias, Matcher, linear_paths};
+use crate::model::adapter::{Matcher, linear_paths};
 use crate::options::{EngineOptions, PlanOptions};
 use crate::spec::{DecoderSpec, Mlp, Residual, Slot};
 use crate::{Result, families, machine};

@@ -1,6 +1,7 @@
 //! Which modules an adapter is on, and its first values, by PEFT's rules.
 
 use super::ModelError;
+use crate::formats::peft::{Bias, Modules};
 use crate::spec::{DecoderSpec, Slot};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -13,29 +14,12 @@ pub struct LoraOptions {
     pub r: usize,
     pub lora_alpha: f64,
     pub lora_dropout: f32,
-    pub target_modules: Option<Targets>,
+    pub target_modules: Option<Modules>,
     pub bias: Bias,
     #[serde(default)]
     pub modules_to_save: Vec<String>,
     #[serde(default)]
     pub use_rslora: bool,
-}
-
-/// A list of names, or one string: `all-linear` or a regular expression for the whole path.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(untagged)]
-pub enum Targets {
-    Names(Vec<String>),
-    Pattern(String),
-}
-
-/// Which biases are trained beside the adapter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Bias {
-    None,
-    All,
-    LoraOnly,
 }
 
 impl LoraOptions {
@@ -61,17 +45,17 @@ pub struct Matcher {
 impl Matcher {
     /// `linears`: the paths of the blocks' linears. Every name must match at least one.
     pub fn new(
-        targets: Option<&Targets>,
+        targets: Option<&Modules>,
         defaults: &[&str],
         linears: &[String],
     ) -> Result<Matcher, ModelError> {
         let mut matcher = Matcher { all_linear: false, names: vec![], pattern: None };
         match targets {
             None => matcher.names = defaults.iter().map(|&name| name.to_owned()).collect(),
-            Some(Targets::Names(names)) if names.len() == 1 && is_all_linear(&names[0]) => matcher.all_linear = true,
-            Some(Targets::Names(names)) => matcher.names = names.clone(),
-            Some(Targets::Pattern(text)) if is_all_linear(text) => matcher.all_linear = true,
-            Some(Targets::Pattern(text)) => {
+            Some(Modules::Names(names)) if names.len() == 1 && is_all_linear(&names[0]) => matcher.all_linear = true,
+            Some(Modules::Names(names)) => matcher.names = names.clone(),
+            Some(Modules::Pattern(text)) if is_all_linear(text) => matcher.all_linear = true,
+            Some(Modules::Pattern(text)) => {
                 let bad = |e: regex::Error| ModelError::BadPattern { target: text.clone(), reason: e.to_string() };
                 matcher.pattern = Some(regex::Regex::new(&format!("^(?:{text})$")).map_err(bad)?);
                 if !linears.iter().any(|path| matcher.matches(path)) {
@@ -144,8 +128,8 @@ mod tests {
         ["q_proj", "v_proj", "mlp.up_proj"].iter().map(|n| format!("model.layers.0.{n}")).collect()
     }
 
-    fn names(list: &[&str]) -> Option<Targets> {
-        Some(Targets::Names(list.iter().map(|&n| n.to_owned()).collect()))
+    fn names(list: &[&str]) -> Option<Modules> {
+        Some(Modules::Names(list.iter().map(|&n| n.to_owned()).collect()))
     }
 
     #[test]
@@ -158,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_pattern_matches_the_whole_path() {
-        let pattern = Targets::Pattern(r".*\.(q|v)_proj".into());
+        let pattern = Modules::Pattern(r".*\.(q|v)_proj".into());
         let matcher = Matcher::new(Some(&pattern), &[], &paths()).unwrap();
         assert_eq!(paths().iter().filter(|p| matcher.matches(p)).count(), 2);
     }

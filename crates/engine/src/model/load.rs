@@ -1,9 +1,10 @@
 //! From files to a [`Model`]: which tensor goes where, what is trained and what stays frozen.
 
-use super::adapter::{Bias, LoraOptions, Matcher, init_a, linear_paths};
+use super::adapter::{LoraOptions, Matcher, init_a, linear_paths};
 use super::{Block, Linear, Lora, Model, ModelError, NormModule, Param};
 use crate::ctx::Ctx;
 use crate::families::{self, Family};
+use crate::formats::peft::Bias;
 use crate::formats::{ModelFiles, Residency};
 use crate::signal::Signal;
 use crate::spec::{DecoderSpec, Slot};

@@ -2,8 +2,10 @@
 //! the passes over it are in `decoder/`.
 
 pub mod adapter;
+pub mod adapter_files;
 mod error;
 mod load;
+pub mod write;
 
 pub use error::ModelError;
 pub use load::{Method, load};
