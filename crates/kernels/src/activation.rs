@@ -156,3 +156,38 @@ fn gelu_tanh(x: f32) -> (f32, f32) {
     let half = 0.5 * (1.0 + t);
     (x * half, half + 0.5 * x * (1.0 - t * t) * slope)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{same_bits, values};
+
+    #[test]
+    fn the_same_bits_on_every_set_and_for_any_number_of_threads() {
+        for f in [Activation::Silu, Activation::Gelu, Activation::GeluTanh] {
+            for n in [0, 1, 31, 3 * ELEMENTS + 7] {
+                let (x, up, dy) = (values(1, n), values(2, n), values(3, n));
+                same_bits(|isa| {
+                    let [mut y, mut dx, mut z, mut dgate, mut dup] = [(); 5].map(|()| vec![0.0; n]);
+                    plain_forward(isa, f, &x, &mut y);
+                    plain_backward(isa, f, &dy, &x, &mut dx);
+                    gated_forward(isa, f, &x, &up, &mut z);
+                    gated_backward(isa, f, &dy, (&x, &up), (&mut dgate, &mut dup));
+                    [y, dx, z, dgate, dup].concat()
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn far_from_zero_they_are_the_identity_or_zero() {
+        let x = [-1e4, -100.0, 100.0, 1e4];
+        for f in [Activation::Silu, Activation::Gelu, Activation::GeluTanh] {
+            let (mut y, mut dx) = ([1.0; 4], [2.0; 4]);
+            plain_forward(Isa::best(), f, &x, &mut y);
+            plain_backward(Isa::best(), f, &[1.0; 4], &x, &mut dx);
+            assert!(y[..2].iter().chain(&dx[..2]).all(|y| y.abs() < 1e-30), "{f:?}: {y:?} {dx:?}");
+            assert_eq!((&y[2..], &dx[2..]), (&x[2..], &[1.0, 1.0][..]), "{f:?}");
+        }
+    }
+}

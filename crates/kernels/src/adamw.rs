@@ -90,3 +90,32 @@ fn adamw_body(factors: Factors, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut
         *p = *p * f.decay - f.step_size * *m / (v.sqrt() / f.root_correction + f.eps);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{same_bits, values};
+
+    #[test]
+    fn the_same_bits_on_every_set_and_for_any_number_of_threads() {
+        for n in [0, 1, 31, 3 * ELEMENTS + 7] {
+            let (p, g) = (values(1, n), values(2, n));
+            same_bits(|isa| {
+                let (mut p, mut m, mut v) = (p.clone(), vec![0.0; n], vec![0.0; n]);
+                for step in 1..=3 {
+                    let step = AdamWStep {
+                        lr: 1e-3,
+                        beta1: 0.9,
+                        beta2: 0.999,
+                        eps: 1e-8,
+                        weight_decay: 0.01,
+                        step,
+                        grad_scale: 0.5,
+                    };
+                    adamw(isa, &step, &mut p, &g, (&mut m, &mut v));
+                }
+                [p, m, v].concat()
+            });
+        }
+    }
+}

@@ -98,3 +98,46 @@ fn quarter_round(words: &mut [[u32; LANES]; BLOCK_WORDS], a: usize, b: usize, c:
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{same_bits, values};
+
+    const KEY: [u32; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
+
+    /// The first words under the zero key and nonce (draft-strombergson-chacha-test-vectors, TC1).
+    #[test]
+    fn the_key_stream_is_chacha() {
+        let first = |words: [[u32; LANES]; BLOCK_WORDS]| [words[0][0], words[1][0], words[15][0]];
+        let eight = first(chacha_blocks::<8>([0; 8], 0));
+        assert_eq!(eight.map(u32::swap_bytes), [0x3e00_ef2f, 0x895f_40d6, 0x0e0c_fe42]);
+        let twenty = first(chacha_blocks::<20>([0; 8], 0));
+        assert_eq!(twenty.map(u32::swap_bytes)[..2], [0x76b8_e0ad, 0xa0f1_3d90]);
+    }
+
+    #[test]
+    fn the_same_bits_on_every_set_and_for_any_number_of_threads() {
+        for n in [0, 1, 15, 300, 3 * ELEMENTS + 7] {
+            let x = values(1, n);
+            same_bits(|isa| {
+                let mut y = vec![0.0; n];
+                drop(isa, KEY, 0.3, &x, &mut y);
+                y
+            });
+        }
+    }
+
+    #[test]
+    fn the_share_of_dropped_values_is_p_and_the_rest_is_scaled() {
+        let n = 200_000;
+        for p in [0.05f32, 0.1, 0.5, 0.9] {
+            let mut y = vec![0.0; n];
+            drop(Isa::best(), KEY, p, &vec![1.0; n], &mut y);
+            let dropped = y.iter().filter(|&&y| y == 0.0).count() as f64 / n as f64;
+            assert!((dropped - p as f64).abs() < 0.005, "{dropped} for {p}");
+            let factor = (1.0 / (1.0 - p as f64)) as f32;
+            assert!(y.iter().all(|&y| y == 0.0 || y == factor));
+        }
+    }
+}

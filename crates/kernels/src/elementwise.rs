@@ -147,3 +147,89 @@ fn f32_to_bf16_body(x: &[f32], y: &mut [bf16]) {
         *y = bf16::from_bits(if x.is_nan() { quiet_nan } else { rounded } as u16);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{same_bits, values};
+
+    #[test]
+    fn the_same_bits_on_every_set_and_for_any_number_of_threads() {
+        for n in [0, 1, 31, 3 * ELEMENTS + 7] {
+            let (x, y) = (values(1, n), values(2, n));
+            let got = same_bits(|isa| {
+                let mut y = y.clone();
+                add_assign(isa, &mut y, &x);
+                axpy(isa, 0.3, &x, &mut y);
+                scale(isa, &mut y, 1.7);
+                y
+            });
+            let want = y.iter().zip(&x).map(|(y, x)| (y + x + 0.3 * x) * 1.7);
+            assert!(got.iter().zip(want).all(|(got, want)| got.to_bits() == want.to_bits()));
+            let sums = same_bits(|isa| vec![sum_sq(isa, &x) as f32]);
+            let want: f64 = x.iter().map(|&x| x as f64 * x as f64).sum();
+            assert!((sum_sq(Isa::best(), &x) - want).abs() <= 1e-12 * want);
+            assert_eq!(sums, [want as f32]);
+        }
+    }
+
+    #[test]
+    fn column_sums_are_added() {
+        for (rows, cols) in [(0, 3), (1, 1), (15, 40), (2000, 21)] {
+            let dy = values(1, rows * cols);
+            let got = same_bits(|isa| {
+                let mut db = vec![1.0; cols];
+                column_sum_add(isa, &dy, &mut db);
+                db
+            });
+            for (col, got) in got.iter().enumerate() {
+                let want = 1.0 + (0..rows).map(|row| dy[row * cols + col] as f64).sum::<f64>();
+                assert!((*got as f64 - want).abs() < 2e-5, "{rows}×{cols}: {got} for {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_value_that_is_not_finite_is_found_on_every_set() {
+        for isa in Isa::available() {
+            let mut x = values(1, 3 * ELEMENTS);
+            assert_eq!(first_non_finite(isa, &x), None);
+            x[2 * ELEMENTS + 5] = f32::NAN;
+            assert_eq!(first_non_finite(isa, &x), Some(2 * ELEMENTS + 5));
+            x[ELEMENTS + 1] = f32::NEG_INFINITY;
+            assert_eq!(first_non_finite(isa, &x), Some(ELEMENTS + 1));
+        }
+    }
+
+    #[test]
+    fn bf16_rounds_as_the_half_crate_does() {
+        let mut x = values(1, 1000);
+        let odd = [
+            0.0,
+            -0.0,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::NAN,
+            f32::MAX,
+            1e-45,
+            f32::MIN_POSITIVE,
+        ];
+        x.extend(odd);
+        x.extend([0x3f80_8000, 0x3f81_8000, 0x3f80_8001, 0x7f80_0001].map(f32::from_bits)); // ties, NaN
+        for isa in Isa::available() {
+            let mut rounded = vec![bf16::ZERO; x.len()];
+            f32_to_bf16(isa, &x, &mut rounded);
+            let mut back = vec![0.0; x.len()];
+            bf16_to_f32(isa, &rounded, &mut back);
+            for ((x, rounded), back) in x.iter().zip(&rounded).zip(back) {
+                assert_eq!(
+                    rounded.to_bits(),
+                    bf16::from_f32(*x).to_bits(),
+                    "{x} on {}",
+                    isa.name()
+                );
+                assert_eq!(back.to_bits(), rounded.to_f32().to_bits());
+            }
+        }
+    }
+}

@@ -18,5 +18,7 @@ pub mod norm;
 pub mod peak;
 pub mod rope;
 pub mod simd;
+#[cfg(test)]
+mod testing;
 
 pub use isa::Isa;

@@ -276,3 +276,47 @@ fn layer_rows_backward_body(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{same_bits, values};
+
+    /// Rows of a whole block and of parts, widths that are no multiple of a register.
+    const SHAPES: [(usize, usize); 5] = [(1, 1), (3, 5), (16, 64), (50, 33), (2100, 24)];
+
+    #[test]
+    fn the_same_bits_on_every_set_and_for_any_number_of_threads() {
+        for (rows, c) in SHAPES {
+            let (x, dy, w) = (values(1, rows * c), values(2, rows * c), values(3, c));
+            let (w, b) = (&w[..], &values(4, c)[..]);
+            same_bits(|isa| {
+                let norm = RmsNorm { x: &x, w, offset: WeightOffset::One };
+                let (mut y, mut rstd) = (vec![0.0; rows * c], vec![0.0; rows]);
+                rms_norm_forward(isa, norm, 1e-6, &mut y, &mut rstd);
+                let (mut dx, mut dw) = (vec![0.0; rows * c], vec![1.0; c]);
+                rms_norm_backward(isa, &dy, norm, &rstd, &mut dx, Some(&mut dw));
+                [y, rstd, dx, dw].concat()
+            });
+            same_bits(|isa| {
+                let norm = LayerNorm { x: &x, w };
+                let mut y = vec![0.0; rows * c];
+                let (mut mean, mut rstd) = (vec![0.0; rows], vec![0.0; rows]);
+                layer_norm_forward(isa, norm, Some(b), 1e-5, &mut y, (&mut mean, &mut rstd));
+                let stats = LayerNormStats { mean: &mean, rstd: &rstd };
+                let (mut dx, mut dw, mut db) = (vec![0.0; rows * c], vec![1.0; c], vec![2.0; c]);
+                layer_norm_backward(isa, &dy, norm, stats, &mut dx, (Some(&mut dw), Some(&mut db)));
+                [y, mean, rstd, dx, dw, db].concat()
+            });
+        }
+    }
+
+    #[test]
+    fn no_row_at_all_is_fine() {
+        let (w, mut dw) = ([1.0, 2.0], [5.0, 6.0]);
+        let norm = RmsNorm { x: &[], w: &w, offset: WeightOffset::Zero };
+        rms_norm_forward(Isa::best(), norm, 1e-6, &mut [], &mut []);
+        rms_norm_backward(Isa::best(), &[], norm, &[], &mut [], Some(&mut dw));
+        assert_eq!(dw, [5.0, 6.0]);
+    }
+}

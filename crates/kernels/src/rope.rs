@@ -94,3 +94,39 @@ fn rotate_rows_body(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{same_bits, values};
+
+    #[test]
+    fn the_same_bits_everywhere_and_the_rest_of_a_head_is_left_alone() {
+        let shape = RopeShape { heads: 3, head_dim: 20, rotary_dim: 14 };
+        let (rows, max_positions) = (70, 11);
+        let x = values(1, rows * 60);
+        let angles = values(2, max_positions * 7);
+        let cos: Vec<f32> = angles.iter().map(|a| a.cos()).collect();
+        let sin: Vec<f32> = angles.iter().map(|a| a.sin()).collect();
+        let tables = CosSin { cos: &cos, sin: &sin };
+        let positions: Vec<u32> = (0..rows as u32).map(|n| n % 11).collect();
+        let turned = same_bits(|isa| {
+            let mut x = x.clone();
+            rotate(isa, shape, &mut x, tables, &positions, Direction::Forward);
+            x
+        });
+        for (n, (got, was)) in turned.chunks(20).zip(x.chunks(20)).enumerate() {
+            let at = positions[n / 3] as usize * 7;
+            for i in 0..7 {
+                let (cos, sin) = (cos[at + i] as f64, sin[at + i] as f64);
+                let (a, b) = (was[i] as f64, was[i + 7] as f64);
+                assert!((got[i] as f64 - (a * cos - b * sin)).abs() < 1e-6);
+                assert!((got[i + 7] as f64 - (b * cos + a * sin)).abs() < 1e-6);
+            }
+            assert_eq!(got[14..], was[14..]);
+        }
+        let mut back = turned;
+        rotate(Isa::best(), shape, &mut back, tables, &positions, Direction::Backward);
+        assert!(back.iter().zip(&x).all(|(a, b)| (a - b).abs() < 1e-6));
+    }
+}
