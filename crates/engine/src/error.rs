@@ -37,6 +37,9 @@ pub enum Error {
     /// A model file, adapter or output folder.
     #[error(transparent)]
     Format(#[from] crate::formats::FormatError),
+    /// A tokenizer, chat template or text.
+    #[error(transparent)]
+    Tokenizer(#[from] crate::tokenizer::TokenizerError),
 }
 
 impl Error {
@@ -45,6 +48,7 @@ impl Error {
             Error::Candle(_) => Code::Internal,
             Error::Cancelled => Code::Cancelled,
             Error::Format(e) => e.code(),
+            Error::Tokenizer(e) => e.code(),
         }
     }
 
@@ -57,6 +61,7 @@ impl Error {
             }
             Error::Cancelled => "Start again to go on.".into(),
             Error::Format(e) => e.hint().into(),
+            Error::Tokenizer(e) => e.hint().into(),
         }
     }
 }
