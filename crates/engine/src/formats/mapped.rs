@@ -28,10 +28,6 @@ impl MappedFile {
         Ok(MappedFile { path: path.into(), map: Arc::new(map) })
     }
 
-    pub fn len(&self) -> u64 {
-        self.map.len() as u64
-    }
-
     /// Gives back the pages that lie wholly in `range`; a later read loads them from the file again.
     pub fn release(&self, range: Range<usize>) {
         const PAGE: usize = 4096;

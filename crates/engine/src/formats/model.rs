@@ -5,12 +5,14 @@
 
 use super::dtype::StoredDtype;
 use super::folder::{Source, find, open_shards};
+use super::gguf::{Gguf, hf};
 use super::mapped::MappedFile;
 use super::{FormatError, Result, convert, json};
 use crate::weight::{MappedMatrix, Weight};
 use candle_core::{Device, Tensor};
 use half::{bf16, f16};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -66,13 +68,14 @@ pub struct ModelFiles {
 }
 
 impl ModelFiles {
-    /// Opens a folder with `config.json` and safetensors (one, or shards with an index).
+    /// Opens a folder with `config.json` and safetensors (one, or shards with an index), or a GGUF
+    /// file (also as the only one of a folder without `config.json`).
     ///
     /// Checks every header against its file; reads no weight.
     pub fn open(path: &Path) -> Result<ModelFiles> {
         match find(path)? {
             Source::HfFolder(folder) => open_hf_folder(&folder),
-            Source::Gguf(file) => Err(FormatError::NotAModel { path: file }),
+            Source::Gguf(file) => open_gguf(&file),
         }
     }
 
@@ -101,7 +104,8 @@ impl ModelFiles {
     /// Shape and values of a tensor, whatever it is stored as.
     pub fn read_f32(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
         let (info, place) = self.find(name)?;
-        Ok((info.shape.clone(), self.values(info, place)?))
+        let values = read_values(&self.files[place.file].path, info, &self.bytes(info, place))?;
+        Ok((info.shape.clone(), values))
     }
 
     /// A frozen weight `[rows, cols]`; a tensor of another rank is refused.
@@ -116,35 +120,42 @@ impl ModelFiles {
             }
             .into());
         };
-        let plain = info.dtype.plain().filter(|_| place.rows == RowOrder::AsIs);
-        let Some(dtype) = plain else {
-            let values = self.values(info, place)?;
-            return Ok(Weight::Tensor(Tensor::from_vec(values, (rows, cols), &Device::Cpu)?));
-        };
-        let map = &self.files[place.file].map;
-        let bytes = &map[place.begin..place.begin + info.bytes];
         // A page is aligned for every dtype, so the offset decides. Big-endian machines convert.
-        let aligned = place.begin % dtype.size_in_bytes() == 0 && cfg!(target_endian = "little");
-        if prefer == Residency::Mapped && aligned {
-            return Ok(Weight::Mapped(MappedMatrix {
-                map: map.clone(),
-                offset: place.begin,
-                dtype,
-                rows,
-                cols,
-            }));
+        let lies_aligned = |size| place.begin % size == 0 && cfg!(target_endian = "little");
+        match info.dtype.plain() {
+            Some(dtype)
+                if prefer == Residency::Mapped
+                    && place.rows == RowOrder::AsIs
+                    && lies_aligned(dtype.size_in_bytes()) =>
+            {
+                let map = self.files[place.file].map.clone();
+                Ok(Weight::Mapped(MappedMatrix { map, offset: place.begin, dtype, rows, cols }))
+            }
+            _ => Ok(Weight::Tensor(self.tensor(info, place, (rows, cols))?)),
         }
-        let shape = (rows, cols);
+    }
+
+    /// A tensor in memory: bf16 and f16 as they are stored, all else in f32.
+    fn tensor(
+        &self,
+        info: &TensorInfo,
+        place: Place,
+        shape: (usize, usize),
+    ) -> crate::Result<Tensor> {
+        let bytes = self.bytes(info, place);
         let tensor = match info.dtype {
             StoredDtype::Bf16 => {
-                Tensor::from_vec(words(bytes, bf16::from_le_bytes), shape, &Device::Cpu)
+                Tensor::from_vec(words(&bytes, bf16::from_le_bytes), shape, &Device::Cpu)
             }
             StoredDtype::F16 => {
-                Tensor::from_vec(words(bytes, f16::from_le_bytes), shape, &Device::Cpu)
+                Tensor::from_vec(words(&bytes, f16::from_le_bytes), shape, &Device::Cpu)
             }
-            _ => Tensor::from_vec(self.values(info, place)?, shape, &Device::Cpu),
+            _ => {
+                let values = read_values(&self.files[place.file].path, info, &bytes)?;
+                Tensor::from_vec(values, shape, &Device::Cpu)
+            }
         };
-        Ok(Weight::Tensor(tensor?))
+        Ok(tensor?)
     }
 
     /// Gives the pages of a tensor back to the system, once it was converted. Unknown names do nothing.
@@ -163,11 +174,32 @@ impl ModelFiles {
         }
     }
 
-    fn values(&self, info: &TensorInfo, place: Place) -> Result<Vec<f32>> {
-        let file = &self.files[place.file];
-        let bytes = &file.map[place.begin..place.begin + info.bytes];
-        read_values(&file.path, info, bytes)
+    /// The bytes of a tensor with its rows in Hugging Face's order.
+    fn bytes(&self, info: &TensorInfo, place: Place) -> Cow<'_, [u8]> {
+        let bytes = &self.files[place.file].map[place.begin..place.begin + info.bytes];
+        match place.rows {
+            RowOrder::AsIs => Cow::Borrowed(bytes),
+            RowOrder::Interleaved { heads } => {
+                Cow::Owned(halves_apart(bytes, info.shape[0], heads))
+            }
+        }
     }
+}
+
+/// Undoes llama.cpp's order: row `2i + h` of a head becomes row `h·(D/2) + i`.
+///
+/// The reader has checked that a row is whole bytes and that the rows are whole pairs in each head.
+fn halves_apart(bytes: &[u8], n_rows: usize, heads: usize) -> Vec<u8> {
+    let (row, pairs) = (bytes.len() / n_rows, n_rows / heads / 2);
+    let mut out = Vec::with_capacity(bytes.len());
+    for head in bytes.chunks_exact(2 * pairs * row) {
+        for half in 0..2 {
+            for pair in head.chunks_exact(2 * row) {
+                out.extend_from_slice(&pair[half * row..][..row]);
+            }
+        }
+    }
+    out
 }
 
 /// The values of a tensor's bytes as f32.
@@ -214,8 +246,14 @@ fn open_hf_folder(folder: &Path) -> Result<ModelFiles> {
     assemble(folder, config, generation_config, files, tensors)
 }
 
+fn open_gguf(path: &Path) -> Result<ModelFiles> {
+    let gguf = Gguf::open(path)?;
+    let view = hf::view(&gguf)?;
+    assemble(path, view.config, Some(view.generation_config), vec![gguf.file], view.tensors)
+}
+
 /// Puts the parts together; a name that two files hold is refused.
-pub(super) fn assemble(
+fn assemble(
     path: &Path,
     config: Value,
     generation_config: Option<Value>,

@@ -11,8 +11,10 @@
 //! file's own length and a fixed budget allow.
 
 mod cursor;
+pub(super) mod hf;
 mod k_quants;
 pub(super) mod quants;
+mod rope;
 mod value;
 
 pub use value::{Array, Value};
