@@ -48,6 +48,9 @@ pub enum Error {
     Train(#[from] crate::train::TrainError),
     #[error(transparent)]
     Format(#[from] crate::formats::FormatError),
+    /// A tokenizer, chat template or text.
+    #[error(transparent)]
+    Tokenizer(#[from] crate::tokenizer::TokenizerError),
 }
 
 impl Error {
@@ -62,6 +65,7 @@ impl Error {
             Error::Session(e) => e.code(),
             Error::Train(e) => e.code(),
             Error::Format(e) => e.code(),
+            Error::Tokenizer(e) => e.code(),
         }
     }
 
@@ -80,6 +84,7 @@ impl Error {
             Error::Session(e) => e.hint(),
             Error::Train(e) => e.hint(),
             Error::Format(e) => e.hint().into(),
+            Error::Tokenizer(e) => e.hint().into(),
         }
     }
 }

@@ -38,6 +38,8 @@ pub enum TokenizerError {
     GgufToken { path: PathBuf, id: usize, text: String, what: &'static str },
     #[error("{path}: merge {index} (`{merge}`) does not join two tokens to a third")]
     GgufMerge { path: PathBuf, index: usize, merge: String },
+    #[error("{path}: can't be written: {source}")]
+    Write { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Format(#[from] FormatError),
 
@@ -88,6 +90,7 @@ impl TokenizerError {
             MessagesJson { .. } | MessagesNotList | Message { .. } | TemplateRefused { .. } | Text { .. }
             | Row { .. } => Code::Data,
             Ids { .. } => Code::Internal,
+            Write { .. } => Code::Output,
             Format(error) => error.code(),
             _ => Code::ModelFiles,
         }
@@ -109,6 +112,7 @@ impl TokenizerError {
             GgufLength { .. } | GgufId { .. } | GgufToken { .. } | GgufMerge { .. } => {
                 "Download the file again; this copy is damaged or was converted wrongly."
             }
+            Write { .. } => "Choose another output folder, or free space on the disk.",
             Format(error) => error.hint(),
             NoTemplate { .. } => "Give a prompt template of your own, or take a model that was made for chats.",
             TemplateSyntax { .. } | TemplateFuel { .. } | TemplateFailed { .. } => {

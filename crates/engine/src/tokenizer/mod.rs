@@ -17,7 +17,15 @@ mod time;
 mod tojson;
 
 #[cfg(test)]
+mod folder_test;
+#[cfg(test)]
+mod gguf_test;
+#[cfg(test)]
 mod goldens_test;
+#[cfg(test)]
+mod rows_test;
+#[cfg(test)]
+mod template_test;
 #[cfg(test)]
 mod test_folder;
 
