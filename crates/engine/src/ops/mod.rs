@@ -2,8 +2,16 @@
 //!
 //! Gradients of activations are returned, gradients of parameters are added to in place.
 
+pub mod activation;
+pub mod adamw;
 pub mod attention;
+pub mod dropout;
+pub mod elementwise;
+pub mod embedding;
 pub mod head_loss;
+pub mod layer_norm;
+pub mod rms_norm;
+pub mod rope;
 
 use crate::error::Result;
 use candle_core::{Storage, Tensor};
@@ -23,6 +31,24 @@ pub(crate) fn read_all<const K: usize, R>(
         *slice = &storage.as_slice::<f32>()?[from..to];
     }
     Ok(f(slices))
+}
+
+/// The rows of a norm: how often `w` fits into `x`.
+pub(crate) fn norm_rows(op: &str, x: &Tensor, w: &Tensor) -> Result<usize> {
+    let (elements, hidden_size) = (x.elem_count(), w.elem_count());
+    if hidden_size == 0 || !elements.is_multiple_of(hidden_size) {
+        return refuse(op, format!("x {:?} is not made of rows of {hidden_size}", x.dims()));
+    }
+    Ok(elements / hidden_size)
+}
+
+/// Refuses tensors whose numbers of elements differ.
+pub(crate) fn same_len<const K: usize>(op: &str, tensors: [&Tensor; K]) -> Result<usize> {
+    let lens = tensors.map(|x| x.elem_count());
+    match lens.first() {
+        Some(&len) if lens.iter().all(|&other| other == len) => Ok(len),
+        _ => refuse(op, format!("tensors of {lens:?} elements should have one length")),
+    }
 }
 
 /// Shapes come from the decoder, so a wrong one is our bug and an error of candle's kind.

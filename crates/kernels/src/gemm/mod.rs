@@ -5,8 +5,25 @@
 //!
 //! Shapes: a `[m, k]` · b `[k, n]` · c `[m, n]`.
 
+mod blocks;
+mod kernel;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod pack;
+#[cfg(test)]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
 use crate::Isa;
 use half::{bf16, f16};
+
+use kernel::{Kernel, Portable};
+#[cfg(target_arch = "aarch64")]
+use neon::F32Neon;
+use pack::Encoding;
+#[cfg(target_arch = "x86_64")]
+use x86::{Bf16Avx512, F32Avx2, F32Avx512};
 
 /// The elements of an operand, in the type that they are stored in.
 #[derive(Clone, Copy, Debug)]
@@ -80,9 +97,75 @@ impl<'a> Mat<'a> {
             col_stride: self.row_stride,
         }
     }
+
+    fn assert_inside(&self) {
+        if self.rows == 0 || self.cols == 0 {
+            return;
+        }
+        let row = (self.rows - 1).checked_mul(self.row_stride);
+        let col = (self.cols - 1).checked_mul(self.col_stride);
+        let last = row.zip(col).and_then(|(row, col)| row.checked_add(col));
+        assert!(
+            last.is_some_and(|last| last < self.data.len()),
+            "gemm: a view of {} by {} reaches outside of its {} elements",
+            self.rows,
+            self.cols,
+            self.data.len()
+        );
+    }
 }
 
+/// Calls the body with the kernel for an instruction set and a precision.
+macro_rules! with_kernel {
+    ($isa:expr, $precision:expr, |$kernel:ident| $body:expr) => {{
+        let encoding = match $precision {
+            Precision::F32 => Encoding::Exact,
+            Precision::Bf16 => Encoding::Rounded,
+        };
+        match ($isa, $precision) {
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx2(proof), _) => {
+                let $kernel = F32Avx2::new(proof, encoding);
+                $body
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512(proof), _) => {
+                let $kernel = F32Avx512::new(proof, encoding);
+                $body
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512Bf16(proof), Precision::F32) => {
+                let $kernel = F32Avx512::with_bf16(proof, encoding);
+                $body
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512Bf16(proof), Precision::Bf16) => {
+                let $kernel = Bf16Avx512::new(proof);
+                $body
+            }
+            #[cfg(target_arch = "aarch64")]
+            (Isa::Neon(proof), _) => {
+                let $kernel = F32Neon::new(proof, encoding);
+                $body
+            }
+            _ => {
+                let $kernel = Portable(encoding);
+                $body
+            }
+        }
+    }};
+}
 /// `c[m, n]` (row-major, contiguous) = or += `alpha · a[m, k] · b[k, n]`.
+///
+/// ```text
+/// c[i, j] = or += Σ_blocks alpha · Σ_p a[i, p] · b[p, j]
+/// ```
+/// Blocks of k and p ascend, and depend on `k` alone: an element's bits are the same for any number
+/// of threads and whatever other rows and columns are computed with it. Other instruction sets may
+/// give other bits. Runs on the current rayon pool.
+///
+/// # Panics
+/// If the shapes do not fit each other, or a view reaches outside of its data.
 pub fn gemm(
     isa: Isa,
     precision: Precision,
@@ -92,23 +175,28 @@ pub fn gemm(
     store: Store,
     c: &mut [f32],
 ) {
-    let _ = isa;
-    assert_eq!(a.cols, b.rows, "gemm: a has {} columns, b has {} rows", a.cols, b.rows);
-    assert_eq!(c.len(), a.rows * b.cols, "gemm: c is not {} by {}", a.rows, b.cols);
-    let at = |x: Mat, i: usize, j: usize| {
-        let index = i * x.row_stride + j * x.col_stride;
-        let value = match x.data {
-            Elements::F32(x) => x[index],
-            Elements::Bf16(x) => x[index].to_f32(),
-            Elements::F16(x) => x[index].to_f32(),
-        };
-        if precision == Precision::Bf16 { bf16::from_f32(value).to_f32() } else { value }
-    };
-    for i in 0..a.rows {
-        for j in 0..b.cols {
-            let sum: f32 = (0..a.cols).map(|p| at(a, i, p) * at(b, p, j)).sum();
-            let out = &mut c[i * b.cols + j];
-            *out = alpha * sum + if store == Store::Add { *out } else { 0.0 };
-        }
+    let (m, n, k) = (a.rows, b.cols, a.cols);
+    assert_eq!(k, b.rows, "gemm: a has {k} columns, b has {} rows", b.rows);
+    assert_eq!(m.checked_mul(n), Some(c.len()), "gemm: c is not {m} by {n}");
+    a.assert_inside();
+    b.assert_inside();
+    if m == 0 || n == 0 {
+        return;
     }
+    if k == 0 {
+        if store == Store::Overwrite {
+            c.fill(0.0);
+        }
+        return;
+    }
+    with_kernel!(isa, precision, |kernel| blocks::product(kernel, alpha, (a, b), store, c))
+}
+
+/// Does the kernel's arithmetic on registers alone for so many rounds. Returns its operations.
+pub(crate) fn spin(isa: Isa, precision: Precision, rounds: usize) -> usize {
+    fn run<K: Kernel>(kernel: K, rounds: usize) -> usize {
+        std::hint::black_box(kernel.spin(rounds));
+        rounds * K::SPIN_FLOPS
+    }
+    with_kernel!(isa, precision, |kernel| run(kernel, rounds))
 }
