@@ -1,5 +1,5 @@
 // The API of lora-train: what the command line does, as functions. Never prints and never ends the process.
 
-export type { Plan, SessionInfo } from './trainer/engine.js'
+export type { Plan, SessionInfo } from './native/contract.js'
 export type * from './trainer/events.js'
 export { type TrainOptions, train } from './trainer/train.js'

@@ -1,7 +1,7 @@
 // The events of a training run: one discriminated union that every report renders, exhaustively.
 // Values are unrounded and carry their unit in the name; words and spelling belong to `ts/report`.
 
-import type { Plan, SessionInfo } from './engine.js'
+import type { Plan, SessionInfo } from '../native/contract.js'
 
 /** Which rows an event speaks of. */
 export type Split = 'train' | 'eval'
