@@ -129,17 +129,20 @@ export interface InterruptedEvent {
   totalSteps: number
 }
 
-/** The closing line of Hugging Face's log. The last event of a whole run. */
+/** The closing line of Hugging Face's log. */
+export interface TrainLog {
+  train_runtime: number
+  train_samples_per_second: number
+  train_steps_per_second: number
+  train_loss: number
+  epoch: number
+  step: number
+}
+
+/** The last event of a whole run. */
 export interface DoneEvent {
   type: 'done'
-  log: {
-    train_runtime: number
-    train_samples_per_second: number
-    train_steps_per_second: number
-    train_loss: number
-    epoch: number
-    step: number
-  }
+  log: TrainLog
   /** Where the adapter or the model is. */
   savedTo: string
 }
