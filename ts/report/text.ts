@@ -3,7 +3,14 @@
 
 import { match } from 'ts-pattern'
 import { formatBytes } from '../config/memory.js'
-import type { DataEvent, LoadingEvent, StartEvent, StepEvent, TrainEvent } from '../trainer/events.js'
+import type {
+  DataEvent,
+  EvaluatingEvent,
+  LoadingEvent,
+  StartEvent,
+  StepEvent,
+  TrainEvent,
+} from '../trainer/events.js'
 import { closingLine, evalLine, logLine } from './log_line.js'
 import { planTable, trainableLine } from './plan_table.js'
 import { type BarState, createBar, formatRate, formatTime, type Output } from './progress.js'
@@ -29,7 +36,9 @@ const plainLineMs = 30_000
 export const textReport = ({ lines, progress, progressStyle }: TextOutputs): Report => {
   const bar = createBar(progress)
   let nextPlainLineMs = 0
-  const print = (...text: string[]): void => bar.above(() => text.forEach((line) => lines.write(`${line}\n`)))
+  const print = (...text: string[]): void => {
+    bar.above(() => lines.write(`${text.join('\n')}\n`))
+  }
   const show = (state: BarState): void => {
     if (progressStyle === 'hidden') return
     if (progress.isTTY === true) bar.draw(state)
@@ -62,7 +71,7 @@ export const textReport = ({ lines, progress, progressStyle }: TextOutputs): Rep
       .with({ type: 'start' }, (start) => print(startLine(start)))
       .with({ type: 'step' }, (step) => show(stepState(step)))
       .with({ type: 'log' }, ({ log }) => print(logLine(log)))
-      .with({ type: 'evaluating' }, () => undefined)
+      .with({ type: 'evaluating' }, (evaluating) => show(evaluatingState(evaluating)))
       .with({ type: 'eval' }, ({ log }) => print(evalLine(log)))
       .with({ type: 'saved' }, ({ what, path }) => print(`Saved ${what} to ${path}`))
       .with({ type: 'interrupted' }, ({ step, totalSteps }) => {
@@ -105,6 +114,16 @@ const stepState = (event: StepEvent): BarState => ({
     `loss ${event.loss.toFixed(4)}`,
     `${Math.round(event.tokensPerSecond)} tokens/s`,
   ],
+})
+
+const evaluatingState = ({ doneBatches, totalBatches, elapsedMs }: EvaluatingEvent): BarState => ({
+  label: 'Evaluating',
+  done: doneBatches,
+  total: totalBatches,
+  position: `${doneBatches}/${totalBatches}`,
+  elapsedMs,
+  leftMs: (elapsedMs / doneBatches) * (totalBatches - doneBatches),
+  notes: [formatRate(doneBatches, elapsedMs)],
 })
 
 const startLine = (start: StartEvent): string =>

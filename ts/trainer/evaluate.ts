@@ -35,7 +35,7 @@ export async function* evaluate(
     lossSum += report.lossSum
     supervisedTokens += report.supervisedTokens
     doneBatches += 1
-    yield { type: 'evaluating', step, doneBatches, totalBatches }
+    yield { type: 'evaluating', step, doneBatches, totalBatches, elapsedMs: performance.now() - started }
   }
   const runtime = (performance.now() - started) / 1000
   const log = {

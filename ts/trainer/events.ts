@@ -100,6 +100,7 @@ export interface EvaluatingEvent {
   step: number
   doneBatches: number
   totalBatches: number
+  elapsedMs: number
 }
 
 export interface EvalEvent {
