@@ -20,7 +20,7 @@ export const editDistance = (a: string, b: string): number => {
 const longestName = 80
 
 /**
- * What `name` was meant to be: the nearest of `names` where that is a slip of the fingers, else the shortest of
+ * What `name` was meant to be: the nearest of `names` where that is a slip of the fingers, else the first of
  * `main` that holds all words of `name`, else the nearest within a third of the length.
  */
 export const nearest = (
@@ -36,11 +36,9 @@ export const nearest = (
   const within = (limit: number): string | undefined =>
     ranked[0] !== undefined && ranked[0].distance <= limit ? ranked[0].candidate : undefined
   const words = wordsOf(name)
-  const holding = main
-    .filter((candidate) => words.every((word) => wordsOf(candidate).includes(word)))
-    .sort((a, b) => a.length - b.length)
+  const holding = main.find((candidate) => words.every((word) => wordsOf(candidate).includes(word)))
   return (
-    within(1 + Math.floor(name.length / 12)) ?? holding[0] ?? within(Math.max(2, Math.floor(name.length / 3)))
+    within(1 + Math.floor(name.length / 12)) ?? holding ?? within(Math.max(2, Math.floor(name.length / 3)))
   )
 }
 

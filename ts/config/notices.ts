@@ -2,7 +2,7 @@
 
 import { LoraTrainError } from '../native/errors.js'
 import { notYet } from './not_yet.js'
-import { type Origin, told } from './origin.js'
+import { type Given, told } from './origin.js'
 import { lasting } from './refused.js'
 import { missing, type Resolved } from './resolve.js'
 import type { Rule } from './rules.js'
@@ -11,7 +11,7 @@ import type { TrainConfig } from './schema.js'
 const rules: readonly Rule[] = [...lasting, ...notYet]
 
 /** Where the option, or the first option of the section, was given. */
-const originOf = ({ origins }: Resolved, option: string): Origin | undefined => {
+const originOf = ({ origins }: Resolved, option: string): Given | undefined => {
   const own = origins.get(option)
   if (own !== undefined) return own
   return [...origins].find(([id]) => id.startsWith(`${option}.`))?.[1]

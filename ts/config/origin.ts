@@ -1,7 +1,8 @@
 // Where a value comes from, and how that is said.
 
-export type Origin =
-  | { from: 'default' }
+export type Origin = { from: 'default' } | Given
+/** Of a value that someone gave. */
+export type Given =
   | { from: 'file'; file: string; line: number; spelled: string }
   | { from: 'command line'; flag: string }
   | { from: 'call'; spelled: string }
@@ -11,7 +12,7 @@ export interface Entry {
   /** Dotted where it stands in a section. */
   name: string
   value: unknown
-  origin: Origin
+  origin: Given
 }
 
 /** An option and its place, as an error names them: `--seed`, or `seed (run.yaml:3)`. */

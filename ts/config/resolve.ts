@@ -9,7 +9,7 @@ import { coerce, isNull } from './coerce.js'
 import { readConfigFile } from './file.js'
 import { allowed } from './kind.js'
 import { type Meaning, type Option, Vocabulary } from './names.js'
-import { type Entry, type Origin, shown, told } from './origin.js'
+import { type Entry, type Given, shown, told } from './origin.js'
 import { type Config, ConfigSchema, type SectionName } from './schema.js'
 import { isConfigFile, readWords } from './words.js'
 
@@ -17,16 +17,16 @@ import { isConfigFile, readWords } from './words.js'
 export interface Resolved {
   config: Config
   /** By full name; what is not here is at its default. */
-  origins: ReadonlyMap<string, Origin>
+  origins: ReadonlyMap<string, Given>
   /** Options that were given, are known, and change nothing here. */
-  ignored: readonly { id: string; origin: Origin; why: string }[]
+  ignored: readonly { id: string; origin: Given; why: string }[]
 }
 
 /** Values by full name, and the sections that are on. */
 interface Merged {
-  given: Map<string, { option: Option; value: unknown; origin: Origin }>
-  sections: Map<SectionName, Origin>
-  ignored: Map<string, { id: string; origin: Origin; why: string }>
+  given: Map<string, { option: Option; value: unknown; origin: Given }>
+  sections: Map<SectionName, Given>
+  ignored: Map<string, { id: string; origin: Given; why: string }>
 }
 
 /**
@@ -83,7 +83,7 @@ const newMerged = (): Merged => ({ given: new Map(), sections: new Map(), ignore
 
 /** Merges what must not name an option twice, under whatever spellings. */
 const mergeOnce = (merged: Merged, entries: readonly Entry[], vocabulary: Vocabulary): void => {
-  const before = new Map<string, Origin>()
+  const before = new Map<string, Given>()
   for (const entry of entries) {
     const meaning = vocabulary.find(entry.name)
     const first = meaning === undefined ? undefined : before.get(meaning.id)
@@ -142,7 +142,7 @@ const sectionEntries = (entry: Entry, id: SectionName): [Entry, ...Entry[]] => {
 }
 
 /** The origin of an option that was given inside its section. */
-const within = (origin: Origin, name: string): Origin =>
+const within = (origin: Given, name: string): Given =>
   origin.from === 'command line' ? { ...origin, flag: `--${name}` } : { ...origin, spelled: name }
 
 const switchSection = (merged: Merged, id: SectionName, { name, value, origin }: Entry): void => {
@@ -190,7 +190,7 @@ const sameValue = (neutral: unknown, value: unknown): boolean => {
 }
 
 /** What a shell would have done: ~/ in paths; and what it does not do: \n in templates. */
-const adjust = ({ meta }: Option, value: unknown, origin: Origin): unknown => {
+const adjust = ({ meta }: Option, value: unknown, origin: Given): unknown => {
   if (typeof value !== 'string') return value
   if (meta.path === true) return expandHome(value)
   if (meta.escapes !== true || origin.from !== 'command line') return value
@@ -204,7 +204,7 @@ const expandHome = (path: string): string =>
 const finish = (merged: Merged, own: ReadonlySet<string>): Resolved => {
   const input: Record<string, unknown> = {}
   for (const id of merged.sections.keys()) input[id] = {}
-  const origins = new Map<string, Origin>()
+  const origins = new Map<string, Given>()
   for (const [id, { option, value, origin }] of merged.given) {
     if (option.section === null && own.has(id)) continue
     origins.set(id, origin)
