@@ -26,6 +26,12 @@ declare module 'zod' {
     aliases?: readonly string[]
     /** Said instead of the default where that is not a plain value. */
     default_text?: string
+    /** Other spellings of the option's values. */
+    value_aliases?: Readonly<Record<string, string>>
+    /** A path: a leading ~/ is the home folder. */
+    path?: true
+    /** On the command line \n and \t stand for a line break and a tab, since a shell passes them on as typed. */
+    escapes?: true
   }
 }
 

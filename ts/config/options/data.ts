@@ -15,7 +15,8 @@ export const dataOptions = {
       description: 'Rows to train on: JSON or JSONL of objects with the fields that the template names.',
       group,
       source: stanfordAlpaca,
-      aliases: ['train_file', 'dataset'],
+      aliases: ['train_file'],
+      path: true,
     }),
   eval_data_path: z
     .string()
@@ -26,7 +27,8 @@ export const dataOptions = {
       description: 'Rows to evaluate on, in the same form.',
       group,
       source: 'FastChat',
-      aliases: ['validation_file', 'eval_path'],
+      aliases: ['validation_file'],
+      path: true,
     }),
   model_max_length: z
     .int()
@@ -38,7 +40,7 @@ export const dataOptions = {
         'Longest sequence in tokens, prompt and answer together. What is longer is cut, and counted.',
       group,
       source: stanfordAlpaca,
-      aliases: ['block_size', 'max_seq_length', 'max_length', 'source_max_len'],
+      aliases: ['block_size', 'max_seq_length', 'max_length'],
     }),
   packing: z.boolean().default(true).meta({
     description:

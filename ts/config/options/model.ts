@@ -15,6 +15,7 @@ export const modelOptions = {
       group,
       source: stanfordAlpaca,
       aliases: ['model', 'base_model'],
+      path: true,
     }),
   tokenizer_name: z
     .string()
@@ -27,6 +28,7 @@ export const modelOptions = {
       source: 'transformers/examples',
       aliases: ['tokenizer_name_or_path'],
       default_text: 'model_name_or_path',
+      path: true,
     }),
   threads: z
     .int()

@@ -20,9 +20,20 @@ export const QuantizationConfig = z.strictObject({
     description: 'Quantise the scales of the blocks too.',
     source,
   }),
-  bnb_4bit_compute_dtype: z.enum(['float32', 'bfloat16', 'float16']).default('float32').meta({
-    description: 'Precision of the products with the unpacked weights.',
-    source,
-  }),
+  bnb_4bit_compute_dtype: z
+    .enum(['float32', 'bfloat16', 'float16'])
+    .default('float32')
+    .meta({
+      description: 'Precision of the products with the unpacked weights.',
+      source,
+      value_aliases: {
+        bf16: 'bfloat16',
+        fp16: 'float16',
+        fp32: 'float32',
+        'torch.bfloat16': 'bfloat16',
+        'torch.float16': 'float16',
+        'torch.float32': 'float32',
+      },
+    }),
 })
 export type QuantizationConfig = z.output<typeof QuantizationConfig>

@@ -69,7 +69,7 @@ export const savingOptions = {
     .meta({
       description: 'Folder for the results. It is made where it is missing.',
       ...saving,
-      aliases: ['output'],
+      path: true,
     }),
   adapter_output_dir: z
     .string()
@@ -81,6 +81,7 @@ export const savingOptions = {
       ...saving,
       source: ours,
       default_text: 'output_dir',
+      path: true,
     }),
   save_strategy: z
     .enum(strategies)

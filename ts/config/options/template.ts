@@ -16,10 +16,12 @@ export const TemplateConfig = z.strictObject({
   prompt_input: z.string().min(1).default(PROMPT_INPUT).meta({
     description: 'Prompt of a row whose input is not empty; {field} stands for the value of that field.',
     source: stanfordAlpaca,
+    escapes: true,
   }),
   prompt_no_input: z.string().min(1).default(PROMPT_NO_INPUT).meta({
     description: 'Prompt of a row without an input.',
     source: stanfordAlpaca,
+    escapes: true,
   }),
 })
 export type TemplateConfig = z.output<typeof TemplateConfig>

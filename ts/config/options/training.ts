@@ -101,13 +101,7 @@ export const rateOptions = {
     }),
 }
 
-export const optimizers = [
-  'adamw_torch',
-  'adamw_8bit',
-  'adamw_bnb_8bit',
-  'paged_adamw_8bit',
-  'paged_adamw_32bit',
-] as const
+const optimizers = ['adamw_torch', 'adamw_8bit', 'paged_adamw_8bit', 'paged_adamw_32bit'] as const
 
 export const optimizerOptions = {
   optim: z
@@ -116,7 +110,14 @@ export const optimizerOptions = {
     .meta({
       description: 'Optimizer: AdamW with f32 state.',
       ...optimizer,
-      aliases: ['optimizer'],
+      value_aliases: {
+        adamw: 'adamw_torch',
+        adamw_hf: 'adamw_torch',
+        adamw_torch_fused: 'adamw_torch',
+        adamw_bnb_8bit: 'adamw_8bit',
+        paged_adamw: 'paged_adamw_32bit',
+        paged_adamw_bnb_8bit: 'paged_adamw_8bit',
+      },
     }),
   weight_decay: z
     .number()
