@@ -8,6 +8,7 @@ export type { LoraConfig } from './options/lora.js'
 export type { QuantizationConfig } from './options/quantization.js'
 export type { SpecialTokensConfig, TemplateConfig } from './options/template.js'
 export { type Entry, type Origin, place } from './origin.js'
+export { originLines } from './origin_lines.js'
 export { missing, type Resolved, resolveOwn, resolveValues, resolveWords } from './resolve.js'
 export {
   type Config,
