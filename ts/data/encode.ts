@@ -121,6 +121,6 @@ const refuseUnsupervised = (path: string, unsupervised: number[], rows: number):
   throw new LoraTrainError(
     'DATA',
     `${path}: ${unsupervised.length} of ${rows} rows have no supervised token (rows ${shown}${more}); up to 1 % may`,
-    'Raise model_max_length, so that the prompt leaves room for the answer, or drop these rows',
+    'Raise model_max_length, so that the prompt leaves room for the answer, or drop these rows.',
   )
 }

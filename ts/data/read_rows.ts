@@ -26,14 +26,14 @@ export const readRows = async (path: string): Promise<Row[]> => {
     ? parseLines(path, bytes)
     : parseJson(path, bytes)
   if (values.length === 0) {
-    throw new LoraTrainError('DATA', `${path} holds no row`, 'Give a file with at least one row')
+    throw new LoraTrainError('DATA', `${path} holds no row`, 'Give a file with at least one row.')
   }
   values.forEach((value, index) => {
     if (isRow(value)) return
     throw new LoraTrainError(
       'DATA',
       `${path}: row ${index + 1} is ${kindOf(value)}, not an object`,
-      'Write each row as {"instruction": …, "input": …, "output": …}',
+      'Write each row as {"instruction": …, "input": …, "output": …}.',
     )
   })
   return values as Row[]
@@ -56,12 +56,12 @@ const readBytes = async (path: string): Promise<Buffer> => {
     const code = (error as NodeJS.ErrnoException).code
     const [message, hint] =
       code === 'ENOENT' || code === 'ENOTDIR'
-        ? [`there is no file ${path}`, 'Check data_path and eval_data_path']
+        ? [`there is no file ${path}`, 'Check data_path and eval_data_path.']
         : code === 'EISDIR'
-          ? [`${path} is a folder, not a file of rows`, 'Name the JSON or JSONL file inside it']
+          ? [`${path} is a folder, not a file of rows`, 'Name the JSON or JSONL file inside it.']
           : code === 'ERR_FS_FILE_TOO_LARGE'
-            ? [`${path} is over 2 GiB`, 'Split the file']
-            : [`${path} can't be read (${code ?? String(error)})`, 'Check its permissions']
+            ? [`${path} is over 2 GiB`, 'Split the file.']
+            : [`${path} can't be read (${code ?? String(error)})`, 'Check its permissions.']
     throw new LoraTrainError('DATA', message, hint)
   }
 }
@@ -77,7 +77,7 @@ const refuseOtherEncodings = (path: string, bytes: Buffer): void => {
     line += 1
     if (!isUtf8(bytes.subarray(start, end))) break
   }
-  throw new LoraTrainError('DATA', `${path}: line ${line} is not UTF-8`, 'Save the file as UTF-8')
+  throw new LoraTrainError('DATA', `${path}: line ${line} is not UTF-8`, 'Save the file as UTF-8.')
 }
 
 /** Start and end of each line, without its newline. No character of UTF-8 holds a newline's byte. */
@@ -115,7 +115,7 @@ const parseJson = (path: string, bytes: Buffer): unknown[] => {
   throw new LoraTrainError(
     'DATA',
     `${path} holds ${kindOf(value)}, not an array of rows`,
-    'Put the rows into one JSON array, or one object on each line of a .jsonl file',
+    'Put the rows into one JSON array, or one object on each line of a .jsonl file.',
   )
 }
 
@@ -127,7 +127,7 @@ const textOf = (path: string, bytes: Buffer): string => {
     throw new LoraTrainError(
       'DATA',
       `${path} is too long to be read as one JSON text`,
-      'Write one object on each line of a .jsonl file',
+      'Write one object on each line of a .jsonl file.',
     )
   }
 }
@@ -145,7 +145,7 @@ const parse = (path: string, text: string, firstLine: number): unknown => {
     throw new LoraTrainError(
       'DATA',
       `${path} is not JSON: line ${firstLine + line - 1}, column ${column}: expected ${fault.expected}, found ${instead}`,
-      'Mend the file there; JSON has no comments and no comma after the last item',
+      'Mend the file there; JSON has no comments and no comma after the last item.',
     )
   }
 }

@@ -57,8 +57,8 @@ const textOf = (path: string, row: Row, number: number, field: string): string =
       'DATA',
       `${path}: row ${number} has no field "${field}"`,
       fields.length === 0
-        ? 'The row is empty'
-        : `It has ${fields.slice(0, 8).join(', ')}; name these in template.prompt_input and template.prompt_no_input, or add the field`,
+        ? 'The row is empty.'
+        : `It has ${fields.slice(0, 8).join(', ')}; name these in template.prompt_input and template.prompt_no_input, or add the field.`,
     )
   }
   const value = row[field]
@@ -66,7 +66,7 @@ const textOf = (path: string, row: Row, number: number, field: string): string =
   throw new LoraTrainError(
     'DATA',
     `${path}: row ${number}: field "${field}" is ${kindOf(value)}, not text`,
-    'Write the value in quotes',
+    'Write the value in quotes.',
   )
 }
 
@@ -81,7 +81,7 @@ const parseTemplate = (option: keyof PromptTemplate, template: string): Pieces =
       throw new LoraTrainError(
         'CONFIG',
         `template.${option} has a single "${found}"`,
-        'Write {field} for a place, {{ and }} for braces',
+        'Write {field} for a place, {{ and }} for braces.',
       )
     } else pieces.push(found)
   }

@@ -9,6 +9,7 @@ export interface Output {
 
 /** How far something is. */
 export interface BarState {
+  /** Stands before the bar; empty for the training itself, as with the Trainer. */
   label: string
   done: number
   total: number

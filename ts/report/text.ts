@@ -87,13 +87,13 @@ export const textReport = ({ lines, progress, progressStyle }: TextOutputs): Rep
 
 const plainLine = ({ label, position, elapsedMs, leftMs, notes }: BarState): string => {
   const left = leftMs === null ? '?' : formatTime(leftMs)
-  return `${label} ${position} [${[`${formatTime(elapsedMs)}<${left}`, ...notes].join(', ')}]`
+  return `${label}${position} [${[`${formatTime(elapsedMs)}<${left}`, ...notes].join(', ')}]`
 }
 
 const isSlow = ({ elapsedMs, leftMs }: LoadingEvent): boolean => elapsedMs + (leftMs ?? 0) > quietLoadingMs
 
 const loadingState = ({ doneBytes, totalBytes, elapsedMs, leftMs }: LoadingEvent): BarState => ({
-  label: 'Loading',
+  label: 'Loading: ',
   done: doneBytes,
   total: totalBytes,
   position: `${formatBytes(doneBytes)}/${formatBytes(totalBytes)}`,
@@ -103,7 +103,7 @@ const loadingState = ({ doneBytes, totalBytes, elapsedMs, leftMs }: LoadingEvent
 })
 
 const stepState = (event: StepEvent): BarState => ({
-  label: 'Training',
+  label: '',
   done: event.step,
   total: event.totalSteps,
   position: `${event.step}/${event.totalSteps}`,
@@ -117,7 +117,7 @@ const stepState = (event: StepEvent): BarState => ({
 })
 
 const evaluatingState = ({ doneBatches, totalBatches, elapsedMs }: EvaluatingEvent): BarState => ({
-  label: 'Evaluating',
+  label: 'Evaluating: ',
   done: doneBatches,
   total: totalBatches,
   position: `${doneBatches}/${totalBatches}`,

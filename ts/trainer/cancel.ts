@@ -5,7 +5,7 @@ import { LoraTrainError } from '../native/errors.js'
 
 /** Throws `CANCELLED`, as the engine reports it, where the signal has been given. */
 export const throwIfCancelled = (signal: AbortSignal | undefined): void => {
-  if (signal?.aborted) throw new LoraTrainError('CANCELLED', 'the run was interrupted', 'Start it again')
+  if (signal?.aborted) throw new LoraTrainError('CANCELLED', 'the run was interrupted', 'Start it again.')
 }
 
 /** Whether an error says that the run was to end. */

@@ -79,19 +79,19 @@ const syncFolder = async (path: string): Promise<void> => {
 }
 
 const reasons: Record<string, [why: string, hint: string]> = {
-  ENOTDIR: ['part of the path is a file', 'Choose a path below folders only'],
-  EEXIST: ['there is a file of that name', 'Choose another name or move the file away'],
-  EACCES: ['no permission', 'Choose a folder that you may write to'],
-  EPERM: ['no permission', 'Choose a folder that you may write to'],
-  EROFS: ['the file system is read-only', 'Choose a folder that you may write to'],
-  ENOSPC: ['the disk is full', 'Free some space or choose another disk'],
-  EDQUOT: ['the quota is used up', 'Free some space or choose another disk'],
-  ENAMETOOLONG: ['the name is too long', 'Choose a shorter name'],
+  ENOTDIR: ['part of the path is a file', 'Choose a path below folders only.'],
+  EEXIST: ['there is a file of that name', 'Choose another name or move the file away.'],
+  EACCES: ['no permission', 'Choose a folder that you may write to.'],
+  EPERM: ['no permission', 'Choose a folder that you may write to.'],
+  EROFS: ['the file system is read-only', 'Choose a folder that you may write to.'],
+  ENOSPC: ['the disk is full', 'Free some space or choose another disk.'],
+  EDQUOT: ['the quota is used up', 'Free some space or choose another disk.'],
+  ENAMETOOLONG: ['the name is too long', 'Choose a shorter name.'],
 }
 
 const outputError = (error: unknown, what: string): LoraTrainError => {
   const code = (error as NodeJS.ErrnoException).code ?? 'unknown'
-  const [why, hint] = reasons[code] ?? [code, 'Choose another output_dir']
+  const [why, hint] = reasons[code] ?? [code, 'Choose another output_dir.']
   return new LoraTrainError('OUTPUT', `${what}: ${why}`, hint)
 }
 

@@ -1,7 +1,16 @@
 // A whole training run as an async iterable of events: folders, rows, plan, loading, the loop, saving.
 // The events are the only output besides the files in the output folders. Never prints, never ends the process.
 
-import { type Config, type ConfigInput, ConfigSchema, engineOptions, formatBytes } from '../config/index.js'
+import {
+  type Config,
+  type ConfigInput,
+  engineOptions,
+  formatBytes,
+  forTraining,
+  missing,
+  notices,
+  resolveValues,
+} from '../config/index.js'
 import type { Padding } from '../data/batches.js'
 import { readTokenRows, type TokenRows, usableRows } from '../data/encode.js'
 import type {
@@ -22,15 +31,18 @@ import { makeFolders, statePath, writeWhole } from './output.js'
 import { intervalOf, runLength } from './schedule.js'
 import { stateText, type TrainerState } from './state.js'
 
+export interface TrainOptions {
+  /** Ends the run: the step that runs is dropped, and the last event is `interrupted`. */
+  signal?: AbortSignal
+}
+
 /** Rows that are token ids already: neither `data_path` nor a tokenizer is read. Labels −100 where masked. */
 export interface GivenRows {
   train: Pick<EncodedRows, 'ids' | 'labels' | 'offsets'>
   eval?: Pick<EncodedRows, 'ids' | 'labels' | 'offsets'>
 }
 
-export interface TrainOptions {
-  /** Ends the run: the step that runs is dropped, and the last event is `interrupted`. */
-  signal?: AbortSignal
+export interface RunOptions extends TrainOptions {
   rows?: GivenRows
   /** Order of the training rows in each epoch; by the seed where nothing else is said. */
   order?: RowOrder
@@ -40,7 +52,7 @@ export interface TrainOptions {
 export type TrainEngine = Pick<Native, 'openTokenizer' | 'plan' | 'openSession'>
 
 /**
- * Fine-tunes as `config` says.
+ * Fine-tunes as `config` says: an object in any spelling that a config file may have.
  *
  * Throws a `LoraTrainError`: `CONFIG`, `DATA`, `MODEL_FILES`, `MEMORY`, `DEVICE`, `DIVERGED`, `OUTPUT`.
  *
@@ -49,18 +61,20 @@ export type TrainEngine = Pick<Native, 'openTokenizer' | 'plan' | 'openSession'>
  *   if (event.type === 'log') console.log(event.log.loss)
  * }
  */
-export async function* train(config: ConfigInput, options: TrainOptions = {}): AsyncGenerator<TrainEvent> {
-  yield* trainWith(await native(), config, options)
+export async function* train(config: ConfigInput, { signal }: TrainOptions = {}): AsyncGenerator<TrainEvent> {
+  const resolved = resolveValues(config)
+  const checked = forTraining(resolved)
+  for (const message of notices(resolved)) yield { type: 'notice', message }
+  yield* trainWith(await native(), checked, signal ? { signal } : {})
 }
 
-/** `train` on an engine that is given. */
+/** A run of a checked config on an engine that is given. */
 export async function* trainWith(
   engine: TrainEngine,
-  input: ConfigInput,
-  options: TrainOptions = {},
+  config: Config,
+  options: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
   const { signal, order = 'shuffled' } = options
-  const config = checked(input)
   const places = placesOf(config)
   const progress: Progress = { step: 0, totalSteps: 0, epoch: 0, tokens: 0, log_history: [] }
   const folders = await makeFolders([places.outputDir, places.resultDir])
@@ -101,24 +115,10 @@ export async function* trainWith(
   }
 }
 
-/** The config with its defaults; a caller of the API gets the same refusal as a file does. */
-const checked = (input: ConfigInput): Config => {
-  const result = ConfigSchema.safeParse(input)
-  if (result.success) return result.data
-  const issue = result.error.issues[0]
-  throw new LoraTrainError(
-    'CONFIG',
-    `${issue?.path.join('.') || 'config'}: ${issue?.message}`,
-    'See the options of `lora-train train --help`',
-  )
-}
-
 /** Where the log goes, and where the adapter or the model goes. */
 const placesOf = (config: Config): { outputDir: string; resultDir: string } => {
   const { output_dir: outputDir, adapter_output_dir: adapterDir } = config
-  if (outputDir === null) {
-    throw new LoraTrainError('CONFIG', 'output_dir is not given', 'Name the folder for the results')
-  }
+  if (outputDir === null) throw missing('output_dir')
   return { outputDir, resultDir: config.lora === null ? outputDir : (adapterDir ?? outputDir) }
 }
 
@@ -137,9 +137,7 @@ async function* readData(
   signal: AbortSignal | undefined,
 ): AsyncGenerator<DataEvent, RunData> {
   const { data_path: path, eval_data_path: evalPath, template, model_max_length: modelMaxLength } = config
-  if (path === null) {
-    throw new LoraTrainError('CONFIG', 'data_path is not given', 'Name the file of rows to train on')
-  }
+  if (path === null) throw missing('data_path')
   const tokenizer = unwrap(await engine.openTokenizer(config.tokenizer_name ?? config.model_name_or_path))
   const options = { template, modelMaxLength, trainOnSource: config.train_on_source }
 
@@ -184,7 +182,7 @@ const refuseTooLarge = ({ fits, peakBytes, budgetBytes, suggestions }: Plan): vo
   throw new LoraTrainError(
     'MEMORY',
     `the run needs ${formatBytes(peakBytes)} of memory and has ${formatBytes(budgetBytes)}`,
-    suggestions.length > 0 ? `It would fit with: ${suggestions.join('; ')}` : 'Choose a smaller model',
+    suggestions.length > 0 ? `It would fit with: ${suggestions.join('; ')}.` : 'Choose a smaller model.',
   )
 }
 
