@@ -2,8 +2,8 @@
 // The program: gives the commands the real world, and is the only file that ends the process.
 
 import { constants } from 'node:os'
-import { native } from '../native/index.js'
-import { run } from './run.js'
+import { exitStatus, native } from '../native/index.js'
+import { failureLines, run } from './run.js'
 
 /** 130 for SIGINT, 143 for SIGTERM, as shells count them. */
 const statusOf = (signal: 'SIGINT' | 'SIGTERM'): number => 128 + constants.signals[signal]
@@ -23,10 +23,14 @@ const interruptible = (): AbortSignal => {
   return controller.signal
 }
 
-// A reader that has gone away (`| head`) is no failure of the program; what is left has nobody to read it.
+// A reader that has gone away (`| head`) needs no message, but a run that ends by it has not ended well.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error
-  process.exit(0)
+  process.exit(exitStatus('OUTPUT'))
+})
+process.on('uncaughtException', (error) => {
+  process.stderr.write(failureLines(error).join('\n').concat('\n'))
+  process.exit(exitStatus('INTERNAL'))
 })
 
 const { stdout, stderr, env } = process

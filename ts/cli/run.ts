@@ -25,9 +25,8 @@ export const run = async (words: readonly string[], world: World): Promise<numbe
     return 0
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return 0
-    const failure = failureOf(error)
-    print(world.stderr, failureLines(failure))
-    return exitStatus(failure.code)
+    print(world.stderr, failureLines(error))
+    return exitStatus(failureOf(error).code)
   }
 }
 
@@ -70,7 +69,8 @@ const failureOf = (error: unknown): LoraTrainError => {
   )
 }
 
-const failureLines = ({ message, hint }: LoraTrainError): string[] => [
-  `error: ${message}`,
-  ...(hint === '' ? [] : [`hint: ${hint}`]),
-]
+/** The last two lines of a failure: what is wrong, and what to do. */
+export const failureLines = (error: unknown): string[] => {
+  const { message, hint } = failureOf(error)
+  return [`error: ${message}`, ...(hint === '' ? [] : [`hint: ${hint}`])]
+}

@@ -2,10 +2,22 @@
 // Knows no option: a nested mapping becomes dotted names where the top-level key is a section.
 
 import { readFileSync, statSync } from 'node:fs'
-import { type Document, isAlias, isMap, isScalar, LineCounter, type Node, parseDocument } from 'yaml'
+import {
+  type Document,
+  isAlias,
+  isMap,
+  isNode,
+  isScalar,
+  LineCounter,
+  type Node,
+  type Pair,
+  parseDocument,
+  type YAMLMap,
+} from 'yaml'
 import { LoraTrainError } from '../native/errors.js'
-import type { Entry } from './origin.js'
+import type { Entry, FileOrigin } from './origin.js'
 import { sections } from './schema.js'
+import { normalise } from './spelling.js'
 
 /** A config is a page; what is larger is another kind of file. */
 const largestBytes = 1 << 20
@@ -55,41 +67,59 @@ const readText = (file: string): string => {
 }
 
 const entriesOf = (file: string, document: Document, lineOf: (node: unknown) => number): Entry[] => {
-  const { contents } = document
-  if (contents === null || (isScalar(contents) && contents.value === null)) {
-    throw wrong(`config file ${file} is empty`, 'Write options into it, such as model_name_or_path: ./model.')
-  }
-  if (!isMap(contents)) {
-    const what = isScalar(contents) ? 'a single value' : 'a list'
-    throw wrong(
-      `config file ${file} holds ${what}, not options`,
-      'Write lines such as model_name_or_path: ./model.',
-    )
-  }
   const entries: Entry[] = []
-  for (const { key, value } of contents.items) {
-    const spelled = String(isScalar(key) ? key.value : key)
-    const node = isAlias(value) ? value.resolve(document) : (value as Node | null)
-    const origin = { from: 'file' as const, file, line: lineOf(key), spelled }
-    const isSection = Object.hasOwn(sections, spelled.trim().replaceAll('-', '_'))
-    if (isSection && (node === null || (isScalar(node) && node.source === ''))) {
+  const add = (name: string, { key, value }: Pair, known?: unknown): void => {
+    const origin = { from: 'file' as const, file, line: lineOf(key), spelled: name }
+    entries.push({ name, value: known ?? plainOf(value, document, origin), origin })
+  }
+  for (const pair of mappingOf(file, document).items) {
+    const name = textOf(pair.key)
+    const node = isAlias(pair.value) ? pair.value.resolve(document) : pair.value
+    if (!Object.hasOwn(sections, normalise(name))) {
+      add(name, pair)
+    } else if (isMap(node)) {
+      add(name, pair, true)
+      for (const inner of node.items) add(`${name}.${textOf(inner.key)}`, inner)
+    } else if (isScalar(node) && node.source === '') {
       throw wrong(
-        `${spelled} (${file}:${origin.line}) is empty`,
-        `Write ${spelled}: {} for the section with its defaults, or ${spelled}: false for none.`,
+        `${name} (${file}:${lineOf(pair.key)}) is empty`,
+        `Write ${name}: {} for the section with its defaults, or ${name}: false for none.`,
       )
-    }
-    if (!isSection || !isMap(node)) {
-      entries.push({ name: spelled, value: node?.toJS(document) ?? null, origin })
-      continue
-    }
-    entries.push({ name: spelled, value: true, origin })
-    for (const inner of node.items) {
-      const name = `${spelled}.${isScalar(inner.key) ? inner.key.value : inner.key}`
-      const innerValue = (inner.value as Node | null)?.toJS(document) ?? null
-      entries.push({ name, value: innerValue, origin: { ...origin, line: lineOf(inner.key), spelled: name } })
+    } else {
+      add(name, pair)
     }
   }
   return entries
+}
+
+const mappingOf = (file: string, { contents }: Document): YAMLMap => {
+  if (isMap(contents)) return contents
+  if (contents === null || (isScalar(contents) && contents.value === null)) {
+    throw wrong(`config file ${file} is empty`, 'Write options into it, such as model_name_or_path: ./model.')
+  }
+  const what = isScalar(contents) ? 'a single value' : 'a list'
+  throw wrong(
+    `config file ${file} holds ${what}, not options`,
+    'Write lines such as model_name_or_path: ./model.',
+  )
+}
+
+const textOf = (key: unknown): string => String(isScalar(key) ? key.value : key)
+
+/** The plain value. An alias may lead nowhere, to itself, or to so many copies that the library gives up. */
+const plainOf = (node: unknown, document: Document, { file, line, spelled }: FileOrigin): unknown => {
+  try {
+    const plain: unknown = isNode(node) ? node.toJS(document) : null
+    // A value that holds itself has no text, and is refused by this.
+    JSON.stringify(plain)
+    return plain
+  } catch (error) {
+    const [why = ''] = error instanceof Error ? error.message.split('\n') : []
+    throw wrong(
+      `${file}:${line}: ${spelled} cannot be read: ${lowerFirst(why)}`,
+      'Write the value out, without an alias.',
+    )
+  }
 }
 
 const lowerFirst = (text: string): string => text.charAt(0).toLowerCase() + text.slice(1).replace(/\.$/, '')

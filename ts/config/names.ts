@@ -5,6 +5,7 @@ import { type Kind, kindOf } from './kind.js'
 import { nearest } from './nearest.js'
 import { type NoEffect, noEffect } from './no_effect.js'
 import { type SectionName, sections, topLevel } from './schema.js'
+import { normalise } from './spelling.js'
 
 export interface Option {
   what: 'option'
@@ -28,8 +29,6 @@ const flatSections: ReadonlySet<string> = new Set(['lora', 'quantization'] satis
 const neverFlat: ReadonlySet<string> = new Set(['lora.r'])
 /** Names under which other trainers turn the adapter on. */
 const sectionAliases: Readonly<Record<string, SectionName>> = { use_lora: 'lora', use_peft: 'lora' }
-
-export const normalise = (name: string): string => name.trim().replaceAll('-', '_')
 
 /** The names that a command knows. */
 export class Vocabulary {

@@ -1,11 +1,17 @@
 // Where a value comes from, and how that is said.
 
+import { inspect } from 'node:util'
+
 export type Origin = { from: 'default' } | Given
 /** Of a value that someone gave. */
-export type Given =
-  | { from: 'file'; file: string; line: number; spelled: string }
-  | { from: 'command line'; flag: string }
-  | { from: 'call'; spelled: string }
+export type Given = FileOrigin | { from: 'command line'; flag: string } | { from: 'call'; spelled: string }
+
+export interface FileOrigin {
+  from: 'file'
+  file: string
+  line: number
+  spelled: string
+}
 
 /** One name and value as it was written, before anything is known about it. */
 export interface Entry {
@@ -45,6 +51,7 @@ export const place = (origin: Origin): string => {
 
 /** A value as an error shows it: one line, not too long. */
 export const shown = (value: unknown): string => {
-  const text = JSON.stringify(value) ?? String(value)
+  const text =
+    typeof value === 'string' ? JSON.stringify(value) : inspect(value, { breakLength: Infinity, depth: 2 })
   return text.length > 60 ? `${text.slice(0, 57)}…` : text
 }

@@ -1,6 +1,7 @@
 // A resolved config as YAML, each value with its origin as a comment. Reading it gives the same config.
 
 import { stringify } from 'yaml'
+import { isBooleanWord } from './coerce.js'
 import { type Origin, place } from './origin.js'
 import type { Resolved } from './resolve.js'
 
@@ -19,10 +20,8 @@ const isSection = (value: unknown): value is object =>
 
 const line = (indent: string, name: string, value: unknown, origin: Origin | undefined): string => {
   const flow = { collectionStyle: 'flow', defaultStringType: 'PLAIN', lineWidth: 0 } as const
-  // Line breaks in a block scalar would leave no place for the comment.
-  const text =
-    typeof value === 'string' && value.includes('\n')
-      ? JSON.stringify(value)
-      : stringify(value, flow).trimEnd()
+  // Line breaks in a block scalar would leave no place for the comment; a bare `no` is false to YAML 1.1.
+  const quoted = typeof value === 'string' && (value.includes('\n') || isBooleanWord(value))
+  const text = quoted ? JSON.stringify(value) : stringify(value, flow).trimEnd()
   return `${indent}${name}: ${text}  # ${place(origin ?? { from: 'default' })}`
 }

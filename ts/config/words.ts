@@ -3,8 +3,8 @@
 import { LoraTrainError } from '../native/errors.js'
 import { isBooleanWord } from './coerce.js'
 import type { Meaning, Vocabulary } from './names.js'
-import { normalise } from './names.js'
 import type { Entry } from './origin.js'
+import { normalise } from './spelling.js'
 
 /** Whether a word looks like the name of a config file, and so belongs to no option before it. */
 export const isConfigFile = (word: string): boolean => /\.(ya?ml|json)$/i.test(word)

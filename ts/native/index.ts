@@ -29,7 +29,7 @@ const load = async (): Promise<Native> => {
     throw new LoraTrainError(
       'NOT_BUILT',
       'the native addon is not built',
-      'Run `npm run build:native` in the repository; it needs Rust (https://rustup.rs)',
+      'Run `npm run build:native` in the repository; it needs Rust (https://rustup.rs).',
     )
   }
   try {
@@ -39,7 +39,7 @@ const load = async (): Promise<Native> => {
     throw new LoraTrainError(
       'NOT_BUILT',
       `${fileURLToPath(file)} does not load: ${why}`,
-      'Run `npm run build:native` again; the addon is built for one platform and one version of the source',
+      'Run `npm run build:native` again; the addon is built for one platform and one version of the source.',
     )
   }
 }
