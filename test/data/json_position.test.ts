@@ -55,8 +55,11 @@ test('a text is faultless exactly where JSON.parse takes it', (t) => {
   t.true(refused > 10_000)
 })
 
-test('deep nesting costs no stack', (t) => {
+test('deep nesting and long strings cost no stack', (t) => {
   t.deepEqual(findJsonFault('['.repeat(1_000_000)), { offset: 1_000_000, expected: 'value or ]' })
+  const long = 'a\\n'.repeat(5_000_000)
+  t.deepEqual(findJsonFault(`["${long}`), { offset: 15_000_002, expected: 'the rest of a string' })
+  t.deepEqual(findJsonFault(`[${'1'.repeat(5_000_000)}`), { offset: 5_000_001, expected: ', or ]' })
 })
 
 test('line and column are from 1', (t) => {

@@ -1,6 +1,7 @@
 // The reports as people and programs see them: what is written where, on a terminal and elsewhere.
 
 import test from 'ava'
+import { match } from 'ts-pattern'
 import type { Plan } from '../../ts/native/contract.js'
 import { createReport, planTable, trainableLine } from '../../ts/report/index.js'
 import { barLine, formatRate, formatTime } from '../../ts/report/progress.js'
@@ -218,4 +219,51 @@ test('the bar never reaches the last column, where it would wrap', (t) => {
   t.is(barLine(state, 120), '100%|██████████| 4030/4030 [50:03:11<00:00, 44.71s/it]')
   t.is(barLine(state, 30).length, 29)
   t.is(barLine({ ...state, total: 0, done: 0 }, 120).slice(0, 16), '  0%|          |')
+})
+
+test('hidden progress hides the bar and its plain lines, never the log', (t) => {
+  for (const isTTY of [true, false]) {
+    const stdout = new Recorded(isTTY)
+    const stderr = new Recorded(isTTY)
+    const take = createReport({ stdout, stderr, format: 'text', progressStyle: 'hidden' })
+    for (const event of [step(1, 60_000), log(1)]) take(event)
+    t.is(stderr.text, '')
+    t.regex(stdout.text, /^\{'loss': 2\.5/)
+  }
+})
+
+test('notices, evaluations, what was saved and an interruption are said in a line each', (t) => {
+  const stdout = new Recorded(false)
+  report(stdout, new Recorded(false), [
+    { type: 'notice', message: 'use_cache has no effect' },
+    {
+      type: 'eval',
+      log: {
+        eval_loss: 1.5,
+        eval_runtime: 2,
+        eval_samples_per_second: 4,
+        eval_steps_per_second: 1,
+        epoch: 0.5,
+        step: 2,
+      },
+    },
+    { type: 'saved', what: 'adapter', path: 'out' },
+    { type: 'interrupted', step: 2, totalSteps: 4 },
+  ])
+  t.deepEqual(stdout.lines, [
+    'Note: use_cache has no effect',
+    "{'eval_loss': 1.5, 'eval_runtime': 2.0, 'eval_samples_per_second': 4.0, 'eval_steps_per_second': 1.0, 'epoch': 0.5}",
+    'Saved adapter to out',
+    'Interrupted after 2 of 4 steps; nothing was saved',
+    '',
+  ])
+})
+
+test('a report that forgets an event does not compile', (t) => {
+  const forgetful = (event: TrainEvent) =>
+    match(event)
+      .with({ type: 'log' }, () => 'log')
+      // @ts-expect-error the other events have no case
+      .exhaustive()
+  t.is(forgetful(log(1)), 'log')
 })

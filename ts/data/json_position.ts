@@ -17,8 +17,10 @@ export const lineAndColumn = (text: string, offset: number): { line: number; col
 const space = /[ \t\n\r]*/y
 const number = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y
 const literal = /true|false|null/y
-// biome-ignore lint/suspicious/noControlCharactersInRegex: JSON forbids control characters inside a string.
-const stringBody = /(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*/y
+const escapeSequence = /\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})/y
+
+/** Below it are the control characters, which JSON forbids inside a string. */
+const firstPrintable = 0x20
 
 /** What may come next. */
 type State = 'value' | 'value or ]' | 'key' | 'key or }' | ':' | ', or ]' | ', or }' | 'end of text'
@@ -34,13 +36,19 @@ export const findJsonFault = (text: string): JsonFault | null => {
     if (found !== null) offset = pattern.lastIndex
     return found !== null
   }
-  /** Past a string's closing quote; false at its first fault. */
+  /** Past a string's closing quote; false at its first fault. A loop: a string may be longer than a pattern can be. */
   const skipString = (): boolean => {
-    offset += 1
-    skip(stringBody)
-    if (text[offset] !== '"') return false
-    offset += 1
-    return true
+    for (offset += 1; offset < text.length; ) {
+      if (text[offset] === '"') {
+        offset += 1
+        return true
+      }
+      if (text[offset] === '\\') {
+        if (!skip(escapeSequence)) return false
+      } else if (text.charCodeAt(offset) < firstPrintable) return false
+      else offset += 1
+    }
+    return false
   }
   const afterValue = (): State => {
     const inside = open.at(-1)

@@ -1,6 +1,7 @@
 // The folders of a run and the files that the trainer itself writes. A file appears whole or not at all; a folder
 // that was made for a run and stayed empty goes away again. Tensors and tokenizers are written by the engine.
 
+import { randomUUID } from 'node:crypto'
 import { access, constants, mkdir, open, rename, rm, rmdir } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { LoraTrainError } from '../native/errors.js'
@@ -50,7 +51,7 @@ const between = (first: string, path: string): string[] => {
  * Throws `OUTPUT` where that fails; then `path` is what it was, and nothing lies beside it.
  */
 export const writeWhole = async (path: string, text: string): Promise<void> => {
-  const beside = `${path}.${process.pid}.tmp`
+  const beside = `${path}.${randomUUID()}.tmp`
   try {
     const file = await open(beside, 'w')
     try {
