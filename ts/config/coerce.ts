@@ -29,10 +29,11 @@ export const isNull = ({ forms, nullable }: Kind, value: unknown): boolean => {
   if (value === null) return true
   if (typeof value !== 'string' || !NULL.test(value.trim())) return false
   // A word of its own ("none" of `bias`) is a value, and so is any text where there must be one.
-  const words = forms.flatMap((form) => (form.type === 'list' ? [form.of] : [form]))
-  return !words.some((form) =>
-    form.type === 'word' ? form.values.includes(value) : form.type === 'text' && !nullable,
-  )
+  return !forms.some((form) => {
+    if (form.type === 'text') return !nullable
+    const words = form.type === 'list' ? form.of : form
+    return words.type === 'word' && words.values.includes(value)
+  })
 }
 
 const inForm = (form: Form, value: unknown, aliases: Readonly<Record<string, string>>): unknown => {
