@@ -8,6 +8,7 @@ import { LoraTrainError } from '../../ts/native/errors.js'
 export const runWords = async (
   words: readonly string[],
   engine?: Partial<Native>,
+  signal: AbortSignal = new AbortController().signal,
 ): Promise<{ status: number; stdout: string; stderr: string }> => {
   let stdout = ''
   let stderr = ''
@@ -20,7 +21,7 @@ export const runWords = async (
         throw new LoraTrainError('NOT_BUILT', 'the native addon is not built', 'Build it.')
       return engine as Native
     },
-    interruptible: () => new AbortController().signal,
+    interruptible: () => signal,
   })
   return { status, stdout, stderr }
 }

@@ -1,5 +1,6 @@
 // The schema: defaults, and that every option says what help and the reference need.
 
+import { readFileSync } from 'node:fs'
 import test from 'ava'
 import { z } from 'zod'
 import { ConfigSchema, configHelp, engineOptions, parseBytes, reference } from '../../ts/config/index.js'
@@ -56,6 +57,11 @@ test('help and the reference name every option and its default', (t) => {
   t.regex(help, /--model_name_or_path <text>\n.*\[required\]/)
   t.regex(help, /Section lora: Train a LoRA adapter/)
   t.regex(page, /`lora\.r` \| a whole number from 1 to 4096 \| 8 \|/)
+})
+
+test('docs/config.md is what the schema says', (t) => {
+  // Where it is not: npx tsx scripts/make-config-reference.ts
+  t.is(readFileSync(new URL('../../docs/config.md', import.meta.url), 'utf8'), reference())
 })
 
 test('two options of one name are a mistake of ours', (t) => {

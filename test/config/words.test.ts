@@ -41,6 +41,10 @@ test('numbers are read as Python reads them; null means the default', (t) => {
   t.is(configOf('--max_steps', '-1').max_steps, -1)
   t.is(configOf('--eval_steps', 'null').eval_steps, null)
   t.is(configOf('--seed', 'None').seed, 42)
+  t.deepEqual(configOf('--modules_to_save', 'None').lora?.modules_to_save, [])
+  t.is(configOf('--bias', 'none').lora?.bias, 'none')
+  t.is(configOf('--template.prompt_no_input', 'none').template.prompt_no_input, 'none')
+  t.is(resolve('--model', 'none').config.model_name_or_path, 'none')
 })
 
 test('lists take commas, words and JSON', (t) => {

@@ -1,27 +1,9 @@
 #!/usr/bin/env node
 // The program: gives the commands the real world, and is the only file that ends the process.
 
-import { constants } from 'node:os'
 import { exitStatus, native } from '../native/index.js'
 import { failureLines, run } from './run.js'
-
-/** 130 for SIGINT, 143 for SIGTERM, as shells count them. */
-const statusOf = (signal: 'SIGINT' | 'SIGTERM'): number => 128 + constants.signals[signal]
-
-let interruptedWith: number | undefined
-
-const interruptible = (): AbortSignal => {
-  const controller = new AbortController()
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    process.on(signal, () => {
-      // Whoever asks twice does not want to wait.
-      if (interruptedWith !== undefined) process.exit(statusOf(signal))
-      interruptedWith = statusOf(signal)
-      controller.abort()
-    })
-  }
-  return controller.signal
-}
+import { interruptsOf } from './signals.js'
 
 // A reader that has gone away (`| head`) needs no message, but a run that ends by it has not ended well.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -29,12 +11,17 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exit(exitStatus('OUTPUT'))
 })
 process.on('uncaughtException', (error) => {
-  process.stderr.write(failureLines(error).join('\n').concat('\n'))
+  process.stderr.write(`${failureLines(error).join('\n')}\n`)
   process.exit(exitStatus('INTERNAL'))
 })
 
 const { stdout, stderr, env } = process
-const status = await run(process.argv.slice(2), { stdout, stderr, env, engine: native, interruptible })
+const interrupts = interruptsOf(process, {
+  said: (text) => stderr.write(text),
+  end: (status) => process.exit(status),
+})
+const world = { stdout, stderr, env, engine: native, interruptible: interrupts.listen }
+const status = await run(process.argv.slice(2), world)
 // Pipes may still hold text; process.exit would drop it.
 await new Promise((written) => stdout.write('', written))
-process.exit(status === 130 ? (interruptedWith ?? status) : status)
+process.exit(status === exitStatus('CANCELLED') ? (interrupts.status() ?? status) : status)

@@ -25,12 +25,15 @@ export const coerce = (
 }
 
 /** Whether `value` stands for "nothing", where the option can have nothing or where nothing is its default. */
-export const isNull = (kind: Kind, value: unknown): boolean => {
-  const empty = value === null || (typeof value === 'string' && NULL.test(value.trim()))
-  if (!empty) return false
-  // A word of its own ("none" of `bias`) is a value, not its absence.
-  const words = kind.forms.flatMap((form) => (form.type === 'list' ? [form.of] : [form]))
-  return !words.some((form) => form.type === 'word' && form.values.includes(String(value)))
+export const isNull = ({ forms, nullable }: Kind, value: unknown): boolean => {
+  if (value === null) return true
+  if (typeof value !== 'string' || !NULL.test(value.trim())) return false
+  // A word of its own ("none" of `bias`) is a value, and so is any text where there must be one.
+  return !forms.some((form) => {
+    if (form.type === 'text') return !nullable
+    const words = form.type === 'list' ? form.of : form
+    return words.type === 'word' && words.values.includes(value)
+  })
 }
 
 const inForm = (form: Form, value: unknown, aliases: Readonly<Record<string, string>>): unknown => {

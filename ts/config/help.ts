@@ -32,8 +32,8 @@ const headings = (): Heading[] => {
 
 /** What stands where the option is not given, as text. */
 const fallbackText = ({ kind, meta }: Option): string => {
-  if (kind.required) return 'required'
   if (meta.default_text !== undefined) return meta.default_text
+  if (kind.required) return 'required'
   const { fallback } = kind
   if (fallback === null || fallback === undefined) return 'none'
   if (Array.isArray(fallback)) return fallback.join(',') || 'none'

@@ -245,7 +245,7 @@ const refusal = (error: z.ZodError, { given }: Merged): LoraTrainError => {
   )
 }
 
-/** Of a union's issues, those of the form that came nearest say most: the last one's, which is the longest form. */
+/** Of a union's issues, a text that breaks its own pattern says more than the list of all forms. */
 const deepest = (issue: z.core.$ZodIssue | undefined): z.core.$ZodIssue | undefined => {
   if (issue?.code !== 'invalid_union') return issue
   const inner = issue.errors

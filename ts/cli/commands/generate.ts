@@ -9,25 +9,29 @@ import { configCommand, print } from '../command.js'
 import { json } from '../options.js'
 
 const source = 'transformers.GenerationConfig'
-const text = z.string().min(1).nullable().default(null)
+const text = z.string().optional()
+const default_text = 'none'
 
 const options = z.strictObject({
   prompt: text.meta({
+    default_text,
     description: 'The text that the model continues, as it is.',
     source: ours,
     escapes: true,
   }),
   instruction: text.meta({
+    default_text,
     description: 'In place of a prompt: the template makes one of it.',
     source: ours,
   }),
-  input: text.meta({ description: 'The input that goes with the instruction.', source: ours }),
+  input: text.meta({ default_text, description: 'The input that goes with the instruction.', source: ours }),
   chat: z.boolean().default(false).meta({
     description: "The prompt is a user's turn in the model's chat template.",
     source: ours,
   }),
-  system: text.meta({ description: 'The system message of the chat.', source: ours }),
+  system: text.meta({ default_text, description: 'The system message of the chat.', source: ours }),
   adapter: text.meta({
+    default_text,
     description: 'A PEFT folder, such as train writes.',
     source: ours,
     aliases: ['adapter_name_or_path', 'peft_model_id'],
@@ -74,7 +78,7 @@ export const generate = configCommand({
     )
     const answer = await ask(await world.engine(), resolved.config, {
       question,
-      adapter: own.adapter,
+      adapter: own.adapter ?? null,
       sampling: {
         maxNewTokens: own.max_new_tokens,
         doSample: own.do_sample,
@@ -90,11 +94,12 @@ export const generate = configCommand({
 })
 
 const questionOf = ({ prompt, instruction, input, chat, system }: z.output<typeof options>): Question => {
-  if (prompt !== null && instruction !== null) {
+  if (prompt !== undefined && instruction !== undefined) {
     throw new LoraTrainError('USAGE', '--prompt and --instruction are both given', 'Give one of the two.')
   }
-  if (prompt !== null) return chat ? { kind: 'chat', prompt, system } : { kind: 'text', prompt }
-  if (instruction !== null) return { kind: 'row', instruction, input: input ?? '' }
+  if (prompt !== undefined)
+    return chat ? { kind: 'chat', prompt, system: system ?? null } : { kind: 'text', prompt }
+  if (instruction !== undefined) return { kind: 'row', instruction, input: input ?? '' }
   throw new LoraTrainError(
     'USAGE',
     'there is nothing to answer',
