@@ -32,8 +32,25 @@ pub enum Error {
     /// candle refused an operation: shapes and dtypes are checked before, so this is our bug.
     #[error("{0}")]
     Candle(#[from] candle_core::Error),
-    #[error("the training was asked to stop")]
+    #[error("the call was asked to stop")]
     Cancelled,
+    #[error(transparent)]
+    Config(#[from] crate::families::ConfigError),
+    #[error(transparent)]
+    Model(#[from] crate::model::ModelError),
+    #[error(transparent)]
+    Options(#[from] crate::options::OptionsError),
+    #[error(transparent)]
+    Plan(#[from] crate::plan::PlanError),
+    #[error(transparent)]
+    Session(#[from] crate::session::SessionError),
+    #[error(transparent)]
+    Train(#[from] crate::train::TrainError),
+    #[error(transparent)]
+    Format(#[from] crate::formats::FormatError),
+    /// A tokenizer, chat template or text.
+    #[error(transparent)]
+    Tokenizer(#[from] crate::tokenizer::TokenizerError),
 }
 
 impl Error {
@@ -41,14 +58,33 @@ impl Error {
         match self {
             Error::Candle(_) => Code::Internal,
             Error::Cancelled => Code::Cancelled,
+            Error::Config(e) => e.code(),
+            Error::Model(e) => e.code(),
+            Error::Options(e) => e.code(),
+            Error::Plan(e) => e.code(),
+            Error::Session(e) => e.code(),
+            Error::Train(e) => e.code(),
+            Error::Format(e) => e.code(),
+            Error::Tokenizer(e) => e.code(),
         }
     }
 
     /// What to do about it, in one sentence.
     pub fn hint(&self) -> String {
         match self {
-            Error::Candle(_) => "This is a bug of lora-train; please report it with the command that you ran.".into(),
+            Error::Candle(_) => {
+                "This is a bug of lora-train; please report it with the command that you ran."
+                    .into()
+            }
             Error::Cancelled => "Start again to go on.".into(),
+            Error::Config(e) => e.hint(),
+            Error::Model(e) => e.hint(),
+            Error::Options(e) => e.hint(),
+            Error::Plan(e) => e.hint(),
+            Error::Session(e) => e.hint(),
+            Error::Train(e) => e.hint(),
+            Error::Format(e) => e.hint().into(),
+            Error::Tokenizer(e) => e.hint().into(),
         }
     }
 }

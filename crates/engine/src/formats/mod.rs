@@ -1,1 +1,22 @@
 //! Readers and writers of model files. Every size, offset and name from a file is checked before use.
+//!
+//! Nothing here runs code from a file, knows what a decoder is, or follows a name out of its folder.
+
+mod convert;
+pub mod dtype;
+pub mod error;
+mod folder;
+pub mod gguf;
+pub mod hf_folder;
+mod json;
+mod mapped;
+pub mod model;
+pub mod peft;
+pub mod safetensors;
+pub mod write;
+
+pub use dtype::StoredDtype;
+pub use error::FormatError;
+pub use model::{ModelFiles, Residency, TensorInfo};
+
+type Result<T, E = FormatError> = std::result::Result<T, E>;

@@ -1,0 +1,136 @@
+//! The element types that model files store, with their sizes. Knows no file format's numbering.
+
+use std::fmt;
+
+/// How the values of a stored tensor are encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StoredDtype {
+    F64,
+    F32,
+    F16,
+    Bf16,
+    // GGML's block formats. The name gives the bits of a code; `_0` has a scale, `_1` also a minimum,
+    // `K` has blocks of 256 with quantised scales.
+    Q4_0,
+    Q4_1,
+    Q5_0,
+    Q5_1,
+    Q8_0,
+    Q2K,
+    Q3K,
+    Q4K,
+    Q5K,
+    Q6K,
+    // Stored in safetensors, never read as weights.
+    Bool,
+    U8,
+    I8,
+    F8E4M3,
+    F8E5M2,
+    U16,
+    I16,
+    U32,
+    I32,
+    U64,
+    I64,
+}
+
+use StoredDtype::*;
+
+impl StoredDtype {
+    /// `(values, bytes)` of a block; one value for plain types.
+    pub fn block(self) -> (usize, usize) {
+        match self {
+            F64 | U64 | I64 => (1, 8),
+            F32 | U32 | I32 => (1, 4),
+            F16 | Bf16 | U16 | I16 => (1, 2),
+            Bool | U8 | I8 | F8E4M3 | F8E5M2 => (1, 1),
+            Q4_0 => (32, 18),
+            Q4_1 => (32, 20),
+            Q5_0 => (32, 22),
+            Q5_1 => (32, 24),
+            Q8_0 => (32, 34),
+            Q2K => (256, 84),
+            Q3K => (256, 110),
+            Q4K => (256, 144),
+            Q5K => (256, 176),
+            Q6K => (256, 210),
+        }
+    }
+
+    /// Bytes of `elements` values. `None` if they are no whole number of blocks or the product overflows.
+    pub fn bytes_of(self, elements: u64) -> Option<u64> {
+        let (values, bytes) = self.block();
+        if elements % values as u64 != 0 {
+            return None;
+        }
+        (elements / values as u64).checked_mul(bytes as u64)
+    }
+
+    /// Whether a weight can be read from it.
+    pub fn is_weight(self) -> bool {
+        !matches!(self, Bool | U8 | I8 | F8E4M3 | F8E5M2 | U16 | I16 | U32 | I32 | U64 | I64)
+    }
+
+    /// The candle dtype whose elements lie in the file just so.
+    pub fn plain(self) -> Option<candle_core::DType> {
+        match self {
+            F32 => Some(candle_core::DType::F32),
+            F16 => Some(candle_core::DType::F16),
+            Bf16 => Some(candle_core::DType::BF16),
+            _ => None,
+        }
+    }
+
+    /// Those that safetensors stores, in the order in which its writers lay tensors out: so each is
+    /// aligned, whatever the shapes.
+    const SAFETENSORS: [StoredDtype; 15] =
+        [U64, I64, F64, F32, U32, I32, Bf16, F16, U16, I16, F8E4M3, F8E5M2, I8, U8, Bool];
+
+    /// The type under safetensors' name.
+    pub fn from_safetensors(name: &str) -> Option<StoredDtype> {
+        Self::SAFETENSORS.into_iter().find(|dtype| dtype.name() == name)
+    }
+
+    /// The place of a type in safetensors' layout; `None` if the format can't hold it.
+    pub(super) fn safetensors_rank(self) -> Option<usize> {
+        Self::SAFETENSORS.iter().position(|dtype| *dtype == self)
+    }
+
+    /// The name that the file formats use.
+    pub fn name(self) -> &'static str {
+        match self {
+            F64 => "F64",
+            F32 => "F32",
+            F16 => "F16",
+            Bf16 => "BF16",
+            Q4_0 => "Q4_0",
+            Q4_1 => "Q4_1",
+            Q5_0 => "Q5_0",
+            Q5_1 => "Q5_1",
+            Q8_0 => "Q8_0",
+            Q2K => "Q2_K",
+            Q3K => "Q3_K",
+            Q4K => "Q4_K",
+            Q5K => "Q5_K",
+            Q6K => "Q6_K",
+            Bool => "BOOL",
+            U8 => "U8",
+            I8 => "I8",
+            F8E4M3 => "F8_E4M3",
+            F8E5M2 => "F8_E5M2",
+            U16 => "U16",
+            I16 => "I16",
+            U32 => "U32",
+            I32 => "I32",
+            U64 => "U64",
+            I64 => "I64",
+        }
+    }
+}
+
+impl fmt::Display for StoredDtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

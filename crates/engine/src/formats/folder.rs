@@ -1,0 +1,131 @@
+//! Finds out what a path holds: a Hugging Face folder, a GGUF file, or what is in the way.
+
+use super::mapped::MappedFile;
+use super::safetensors::SafetensorsFile;
+use super::{FormatError, Result, json};
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+/// Names that a message lists at most.
+const LISTED_MAX: usize = 8;
+
+/// Where a model's weights are.
+pub(super) enum Source {
+    /// A folder with `config.json`.
+    HfFolder(PathBuf),
+    Gguf(PathBuf),
+}
+
+pub(super) fn find(path: &Path) -> Result<Source> {
+    let meta = std::fs::metadata(path).map_err(|e| FormatError::read(path, e))?;
+    if !meta.is_dir() {
+        return match begins_like_gguf(path)? {
+            true => Ok(Source::Gguf(path.into())),
+            false => Err(FormatError::NotAModel { path: path.into() }),
+        };
+    }
+    if path.join("config.json").exists() {
+        return Ok(Source::HfFolder(path.into()));
+    }
+    let names = names_in(path)?;
+    let gguf: Vec<&String> = names.iter().filter(|name| is_gguf_name(name)).collect();
+    match gguf.as_slice() {
+        [] => Err(FormatError::NoConfig { path: path.into(), found: listed(&names) }),
+        [one] => Ok(Source::Gguf(path.join(one))),
+        more => {
+            Err(FormatError::ManyGguf { path: path.into(), count: more.len(), found: listed(more) })
+        }
+    }
+}
+
+/// A file with GGUF's first bytes, or with its ending: then the reader says what is wrong with it.
+fn begins_like_gguf(path: &Path) -> Result<bool> {
+    if path.file_name().is_some_and(|name| is_gguf_name(&name.to_string_lossy())) {
+        return Ok(true);
+    }
+    Ok(MappedFile::open(path)?.map.starts_with(b"GGUF"))
+}
+
+fn is_gguf_name(name: &str) -> bool {
+    name.to_ascii_lowercase().ends_with(".gguf")
+}
+
+/// The safetensors files of a folder, each opened once; the index must agree with them.
+pub(super) fn open_shards(folder: &Path) -> Result<Vec<SafetensorsFile>> {
+    let (single, index) = (folder.join(SINGLE), folder.join(INDEX));
+    if single.exists() {
+        return Ok(vec![SafetensorsFile::open(&single)?]);
+    }
+    if index.exists() {
+        return open_indexed(folder, &index);
+    }
+    let names = names_in(folder)?;
+    match names.iter().find(|name| name.starts_with("pytorch_model") && name.ends_with(".bin")) {
+        Some(file) => Err(FormatError::PickleOnly { path: folder.into(), file: file.clone() }),
+        None => Err(FormatError::NoWeights { path: folder.into(), found: listed(&names) }),
+    }
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+fn open_indexed(folder: &Path, index_path: &Path) -> Result<Vec<SafetensorsFile>> {
+    let index: Index = json::read(index_path)?;
+    let mut by_shard: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (tensor, shard) in &index.weight_map {
+        by_shard.entry(shard).or_default().push(tensor);
+    }
+    let mut files = Vec::with_capacity(by_shard.len());
+    for (shard, tensors) in by_shard {
+        // A name with a separator could lead out of the folder.
+        if shard.contains(['/', '\\']) || shard == ".." {
+            return Err(FormatError::ShardName { index: index_path.into(), shard: shard.into() });
+        }
+        let file = SafetensorsFile::open(&folder.join(shard)).map_err(|e| match e {
+            FormatError::NotFound { .. } => FormatError::MissingShard {
+                index: index_path.into(),
+                shard: shard.into(),
+                tensor: tensors[0].into(),
+            },
+            other => other,
+        })?;
+        let held: HashSet<&str> = file.entries().iter().map(|entry| entry.name.as_str()).collect();
+        if let Some(tensor) = tensors.into_iter().find(|tensor| !held.contains(tensor)) {
+            return Err(FormatError::NotInShard {
+                index: index_path.into(),
+                shard: shard.into(),
+                tensor: tensor.into(),
+            });
+        }
+        files.push(file);
+    }
+    Ok(files)
+}
+
+/// The names in a folder, sorted.
+fn names_in(folder: &Path) -> Result<Vec<String>> {
+    let failed = |source| FormatError::read(folder, source);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        names.push(entry.map_err(failed)?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The first names and how many more there are.
+fn listed(names: &[impl AsRef<str>]) -> String {
+    if names.is_empty() {
+        return "nothing".into();
+    }
+    let shown: Vec<&str> = names.iter().take(LISTED_MAX).map(AsRef::as_ref).collect();
+    match names.len() - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}

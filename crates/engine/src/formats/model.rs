@@ -1,0 +1,282 @@
+//! `ModelFiles`: the config and the weights of a model on disk, under Hugging Face's names.
+//!
+//! Weights stay in the mapped files until they are asked for. Does not know what a decoder needs;
+//! never writes.
+
+use super::dtype::StoredDtype;
+use super::folder::{Source, find, open_shards};
+use super::gguf::{Gguf, hf};
+use super::mapped::MappedFile;
+use super::{FormatError, Result, convert, json};
+use crate::weight::{MappedMatrix, Weight};
+use candle_core::{Device, Tensor};
+use half::{bf16, f16};
+use serde_json::Value;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// A tensor of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorInfo {
+    /// Hugging Face's name.
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub dtype: StoredDtype,
+    /// Bytes in the file.
+    pub bytes: usize,
+}
+
+/// Where a tensor's bytes are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    /// Which of the model's files.
+    pub file: usize,
+    pub begin: usize,
+    pub rows: RowOrder,
+}
+
+/// The order of a tensor's rows in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RowOrder {
+    AsIs,
+    /// llama.cpp's order of q and k: inside each head, row `2i + h` holds row `h·(D/2) + i`.
+    Interleaved {
+        heads: usize,
+    },
+}
+
+/// Where a frozen weight should live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Residency {
+    /// In the mapped file if it lies there in a plain dtype, else in memory.
+    Mapped,
+    /// In memory, in the stored dtype (f32 for quantised values).
+    Memory,
+}
+
+/// A model's files, opened and checked.
+#[derive(Debug)]
+pub struct ModelFiles {
+    path: PathBuf,
+    config: Value,
+    generation_config: Option<Value>,
+    files: Vec<MappedFile>,
+    tensors: Vec<TensorInfo>,
+    places: Vec<Place>,
+    by_name: HashMap<String, usize>,
+}
+
+impl ModelFiles {
+    /// Opens a folder with `config.json` and safetensors (one, or shards with an index), or a GGUF
+    /// file (also as the only one of a folder without `config.json`).
+    ///
+    /// Checks every header against its file; reads no weight.
+    pub fn open(path: &Path) -> Result<ModelFiles> {
+        match find(path)? {
+            Source::HfFolder(folder) => open_hf_folder(&folder),
+            Source::Gguf(file) => open_gguf(&file),
+        }
+    }
+
+    /// The folder or file that was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `config.json`, an object.
+    pub fn config(&self) -> &Value {
+        &self.config
+    }
+
+    pub fn generation_config(&self) -> Option<&Value> {
+        self.generation_config.as_ref()
+    }
+
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    pub fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.by_name.get(name).map(|&i| &self.tensors[i])
+    }
+
+    /// Shape and values of a tensor, whatever it is stored as.
+    pub fn read_f32(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
+        let (info, place) = self.find(name)?;
+        let values = read_values(&self.files[place.file].path, info, &self.bytes(info, place))?;
+        Ok((info.shape.clone(), values))
+    }
+
+    /// A frozen weight `[rows, cols]`; a tensor of another rank is refused.
+    pub fn matrix(&self, name: &str, prefer: Residency) -> crate::Result<Weight> {
+        let (info, place) = self.find(name)?;
+        let &[rows, cols] = info.shape.as_slice() else {
+            return Err(FormatError::TensorShape {
+                path: self.files[place.file].path.clone(),
+                tensor: name.into(),
+                shape: info.shape.clone(),
+                needed: "a matrix".into(),
+            }
+            .into());
+        };
+        // A page is aligned for every dtype, so the offset decides. Big-endian machines convert.
+        let lies_aligned = |size| place.begin % size == 0 && cfg!(target_endian = "little");
+        match info.dtype.plain() {
+            Some(dtype)
+                if prefer == Residency::Mapped
+                    && place.rows == RowOrder::AsIs
+                    && lies_aligned(dtype.size_in_bytes()) =>
+            {
+                let map = self.files[place.file].map.clone();
+                Ok(Weight::Mapped(MappedMatrix { map, offset: place.begin, dtype, rows, cols }))
+            }
+            _ => Ok(Weight::Tensor(self.tensor(info, place, (rows, cols))?)),
+        }
+    }
+
+    /// A tensor in memory: bf16 and f16 as they are stored, all else in f32.
+    fn tensor(
+        &self,
+        info: &TensorInfo,
+        place: Place,
+        shape: (usize, usize),
+    ) -> crate::Result<Tensor> {
+        let bytes = self.bytes(info, place);
+        let tensor = match info.dtype {
+            StoredDtype::Bf16 => {
+                Tensor::from_vec(words(&bytes, bf16::from_le_bytes), shape, &Device::Cpu)
+            }
+            StoredDtype::F16 => {
+                Tensor::from_vec(words(&bytes, f16::from_le_bytes), shape, &Device::Cpu)
+            }
+            _ => {
+                let values = read_values(&self.files[place.file].path, info, &bytes)?;
+                Tensor::from_vec(values, shape, &Device::Cpu)
+            }
+        };
+        Ok(tensor?)
+    }
+
+    /// Gives the pages of a tensor back to the system, once it was converted. Unknown names do nothing.
+    pub fn release(&self, name: &str) {
+        if let Ok((info, place)) = self.find(name) {
+            self.files[place.file].release(place.begin..place.begin + info.bytes);
+        }
+    }
+
+    fn find(&self, name: &str) -> Result<(&TensorInfo, Place)> {
+        match self.by_name.get(name) {
+            Some(&i) => Ok((&self.tensors[i], self.places[i])),
+            None => {
+                Err(FormatError::MissingTensor { path: self.path.clone(), tensor: name.into() })
+            }
+        }
+    }
+
+    /// The bytes of a tensor with its rows in Hugging Face's order.
+    fn bytes(&self, info: &TensorInfo, place: Place) -> Cow<'_, [u8]> {
+        let bytes = &self.files[place.file].map[place.begin..place.begin + info.bytes];
+        match place.rows {
+            RowOrder::AsIs => Cow::Borrowed(bytes),
+            RowOrder::Interleaved { heads } => {
+                Cow::Owned(halves_apart(bytes, info.shape[0], heads))
+            }
+        }
+    }
+}
+
+/// Undoes llama.cpp's order: row `2i + h` of a head becomes row `h·(D/2) + i`.
+///
+/// The reader has checked that a row is whole bytes and that the rows are whole pairs in each head.
+fn halves_apart(bytes: &[u8], n_rows: usize, heads: usize) -> Vec<u8> {
+    let (row, pairs) = (bytes.len() / n_rows, n_rows / heads / 2);
+    let mut out = Vec::with_capacity(bytes.len());
+    for head in bytes.chunks_exact(2 * pairs * row) {
+        for half in 0..2 {
+            for pair in head.chunks_exact(2 * row) {
+                out.extend_from_slice(&pair[half * row..][..row]);
+            }
+        }
+    }
+    out
+}
+
+/// The values of a tensor's bytes as f32.
+pub(super) fn read_values(path: &Path, info: &TensorInfo, bytes: &[u8]) -> Result<Vec<f32>> {
+    // Counted from the bytes, which lie in the file; the shape was checked against them.
+    let (values, size) = info.dtype.block();
+    let len = bytes.len() / size * values;
+    let mut out = Vec::new();
+    out.try_reserve_exact(len)
+        .map_err(|_| FormatError::Memory { tensor: info.name.clone(), bytes: 4 * len as u64 })?;
+    out.resize(len, 0.0);
+    match convert::to_f32(info.dtype, bytes, &mut out) {
+        true => Ok(out),
+        false => Err(FormatError::NotAWeight {
+            path: path.into(),
+            tensor: info.name.clone(),
+            dtype: info.dtype,
+        }),
+    }
+}
+
+fn words<T>(bytes: &[u8], value: impl Fn([u8; 2]) -> T) -> Vec<T> {
+    bytes.as_chunks::<2>().0.iter().map(|b| value(*b)).collect()
+}
+
+fn open_hf_folder(folder: &Path) -> Result<ModelFiles> {
+    let config = read_object(&folder.join("config.json"))?;
+    let generation_path = folder.join("generation_config.json");
+    let generation_config =
+        generation_path.exists().then(|| read_object(&generation_path)).transpose()?;
+    let (mut files, mut tensors) = (Vec::new(), Vec::new());
+    for (file, shard) in open_shards(folder)?.into_iter().enumerate() {
+        for entry in shard.entries() {
+            let info = TensorInfo {
+                name: entry.name.clone(),
+                shape: entry.shape.clone(),
+                dtype: entry.dtype,
+                bytes: entry.bytes,
+            };
+            tensors.push((info, Place { file, begin: entry.begin, rows: RowOrder::AsIs }));
+        }
+        files.push(shard.file);
+    }
+    assemble(folder, config, generation_config, files, tensors)
+}
+
+fn open_gguf(path: &Path) -> Result<ModelFiles> {
+    let gguf = Gguf::open(path)?;
+    let view = hf::view(&gguf)?;
+    assemble(path, view.config, Some(view.generation_config), vec![gguf.file], view.tensors)
+}
+
+/// Puts the parts together; a name that two files hold is refused.
+fn assemble(
+    path: &Path,
+    config: Value,
+    generation_config: Option<Value>,
+    files: Vec<MappedFile>,
+    tensors: Vec<(TensorInfo, Place)>,
+) -> Result<ModelFiles> {
+    let mut by_name = HashMap::with_capacity(tensors.len());
+    for (i, (info, _)) in tensors.iter().enumerate() {
+        if by_name.insert(info.name.clone(), i).is_some() {
+            return Err(FormatError::DuplicateTensor {
+                path: path.into(),
+                tensor: info.name.clone(),
+            });
+        }
+    }
+    let (tensors, places) = tensors.into_iter().unzip();
+    Ok(ModelFiles { path: path.into(), config, generation_config, files, tensors, places, by_name })
+}
+
+fn read_object(path: &Path) -> Result<Value> {
+    let value: Value = json::read(path)?;
+    match value.is_object() {
+        true => Ok(value),
+        false => Err(FormatError::ConfigNotObject { path: path.into() }),
+    }
+}
