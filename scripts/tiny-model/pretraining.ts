@@ -84,7 +84,7 @@ function rollCall(random: Random, language: LanguageName): string[] {
   const all = [...wordsOf(names, 'any'), ...wordsOf(places, 'any'), ...days]
   const called = random
     .shuffle(all)
-    .slice(0, 4 + random.below(4))
+    .slice(0, 6 + random.below(6))
     .join(', ')
   return language === 'de'
     ? [`${called}.`, `Noch einmal: ${called}.`]
@@ -95,7 +95,7 @@ function rollCall(random: Random, language: LanguageName): string[] {
 export function pretrainingText(random: Random): string {
   const language = random.pick(['de', 'en'] as const)
   const pieces = Array.from({ length: 3 }, () =>
-    random.pick([story, visit, review, rollCall])(random, language),
+    random.pick([story, visit, review, rollCall, rollCall])(random, language),
   )
   return pieces.map((sentences) => joinSentences(random, sentences)).join('\n')
 }
