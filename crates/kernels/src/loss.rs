@@ -84,6 +84,16 @@ pub fn exponentials(
     });
 }
 
+/// `sums[r] *= correction[r]` for the rows of `sums [R, C]`. Panics unless these are whole rows.
+pub fn scale_rows(isa: Isa, sums: &mut [f32], correction: &[f32]) {
+    let Some(n) = row_len(sums, correction) else { return };
+    sums.par_chunks_exact_mut(n).zip(correction).for_each(|(sums, &correction)| {
+        if correction != 1.0 {
+            scale_row(isa, sums, correction);
+        }
+    });
+}
+
 /// Turns a tile of [`exponentials`], made when `rows` were complete, into `dlogits`.
 pub fn gradient_of_exponentials(
     isa: Isa,
@@ -113,7 +123,7 @@ pub fn gradient(isa: Isa, logits: &mut [f32], first: usize, rows: &[LossRow], dl
 }
 
 /// The length of a tile's rows; `None` of an empty tile.
-fn row_len(tile: &[f32], rows: &[LossRow]) -> Option<usize> {
+fn row_len<T>(tile: &[f32], rows: &[T]) -> Option<usize> {
     if rows.is_empty() || tile.is_empty() {
         return None;
     }
