@@ -20,6 +20,7 @@
 mod backward;
 mod decode;
 mod forward;
+mod lanes;
 mod product;
 mod scratch;
 mod tile;
