@@ -24,6 +24,7 @@ mod lanes;
 mod product;
 mod scratch;
 mod tile;
+mod transpose;
 
 pub use backward::{Gradients, backward, backward_scratch_bytes};
 pub use decode::decode;
