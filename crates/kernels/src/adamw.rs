@@ -7,7 +7,10 @@
 //! v ← β2·v + (1 − β2)·g·g
 //! p ← p − (lr / (1 − β1^t)) · m / (√v / √(1 − β2^t) + eps)
 //! ```
-//! The factors are computed in f64 and rounded once. Shapes: p, g, m, v of one length.
+//! The factors are computed in f64 and rounded once; the last additions of m and v are fused with
+//! their products, as in PyTorch's loops on a CPU, and so m and v are the same bits as there. p is
+//! within an ulp of it: PyTorch's square root is not correctly rounded.
+//! Shapes: p, g, m, v of one length.
 
 use crate::Isa;
 use crate::blocks::ELEMENTS;
@@ -85,8 +88,8 @@ fn adamw_body(factors: Factors, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut
     let f = factors;
     for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
         let g = g * f.grad_scale;
-        *m += f.one_minus_beta1 * (g - *m);
-        *v = f.beta2 * *v + f.one_minus_beta2 * g * g;
+        *m = f.one_minus_beta1.mul_add(g - *m, *m);
+        *v = (f.one_minus_beta2 * g).mul_add(g, f.beta2 * *v);
         *p = *p * f.decay - f.step_size * *m / (v.sqrt() / f.root_correction + f.eps);
     }
 }

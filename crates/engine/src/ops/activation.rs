@@ -124,3 +124,57 @@ pub mod reference {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ctx::Precision;
+    use crate::testing::{central_differences, distance, tensor, to_f64};
+
+    #[test]
+    fn fused_reference_and_central_differences_agree() -> Result<()> {
+        let ctx = Ctx::cpu(Precision::F32);
+        let (x, up, dy) = (tensor(1, &[7, 30]), tensor(2, &[7, 30]), tensor(3, &[7, 30]));
+        let x = (x * 3.0)?; // Into the tails.
+        let (x64, up64, dy64) = (to_f64(&x), to_f64(&up), to_f64(&dy));
+        for f in [Activation::Silu, Activation::Gelu, Activation::GeluTanh] {
+            let (value, slope) = reference::value_and_slope(f, &x64)?;
+            let differences =
+                central_differences(&x64, |x| Ok(reference::value_and_slope(f, x)?.0));
+            assert!(distance(&slope, &differences) < 1e-8, "{f:?}");
+
+            let (dgate64, dup64) = reference::gated_backward(f, &dy64, &x64, &up64)?;
+            let (dgate, dup) = gated_backward(&ctx, f, &dy, &x, &up)?;
+            let pairs = [
+                (plain_forward(&ctx, f, &x)?, value),
+                (plain_backward(&ctx, f, &dy, &x)?, dy64.mul(&slope)?),
+                (gated_forward(&ctx, f, &x, &up)?, reference::gated_forward(f, &x64, &up64)?),
+                (dgate, dgate64),
+                (dup, dup64),
+            ];
+            for (i, (got, want)) in pairs.iter().enumerate() {
+                assert!(distance(got, want) < 3e-7, "{f:?} {i}: {}", distance(got, want));
+            }
+        }
+        Ok(())
+    }
+
+    /// Printed by PyTorch 2.15 in f64: silu, gelu, gelu(approximate="tanh").
+    #[test]
+    fn values_are_those_of_torch() -> Result<()> {
+        let ctx = Ctx::cpu(Precision::F32);
+        let x = Tensor::new(&[-3.0f32, -0.5, 0.1, 2.0], &ctx.device)?;
+        for (f, want) in TORCH {
+            for (got, want) in plain_forward(&ctx, f, &x)?.to_vec1::<f32>()?.iter().zip(want) {
+                assert!((*got as f64 - want).abs() < 2e-7, "{f:?}: {got} for {want}");
+            }
+        }
+        Ok(())
+    }
+
+    const TORCH: [(Activation, [f64; 4]); 3] = [
+        (Activation::Silu, [-0.142277619533, -0.188770334399, 0.052497919567, 1.761594155956]),
+        (Activation::Gelu, [-0.004049694095, -0.154268769363, 0.053982784591, 1.954499736104]),
+        (Activation::GeluTanh, [-0.003637392082, -0.154285990175, 0.053982751909, 1.954597694088]),
+    ];
+}

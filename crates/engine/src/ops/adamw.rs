@@ -49,3 +49,68 @@ pub mod reference {
         assign(p, &((p * (1.0 - step.lr * step.weight_decay))? - change)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ctx::Precision;
+    use crate::testing::{distance, f64s, shared, tensor, to_f64};
+    use candle_core::Device;
+
+    fn step(step: u64) -> AdamWStep {
+        AdamWStep {
+            lr: 2e-3,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.01,
+            step,
+            grad_scale: 1.0,
+        }
+    }
+
+    /// Ten steps of `torch.optim.AdamW`: the moments are equal, and the parameters within an ulp a step.
+    #[test]
+    fn the_trajectory_is_that_of_torch() -> Result<()> {
+        let Some(path) = shared("goldens/adamw.safetensors") else {
+            return Ok(());
+        };
+        let golden = candle_core::safetensors::load(path, &Device::Cpu)?;
+        let ctx = Ctx::cpu(Precision::F32);
+        for name in ["p0", "p1"] {
+            let at = |what: &str| golden[&format!("adamw32/{name}/{what}")].clone();
+            let p = at("start").copy()?;
+            let (m, v) = (p.zeros_like()?, p.zeros_like()?);
+            let mut worst = 0.0f64;
+            for t in 0..10 {
+                update(&ctx, &step(t + 1), &p, &at(&format!("grad{t}")), &m, &v)?;
+                let want = f64s(&at(&format!("after{t}")));
+                let deviations = f64s(&p).into_iter().zip(want).map(|(a, b)| (a - b).abs());
+                worst = deviations.fold(worst, f64::max);
+            }
+            println!("adamw32/{name}: {worst:e}");
+            assert!(worst <= 1e-7, "{name}: {worst:e}");
+            assert_eq!(f64s(&m), f64s(&at("state/exp_avg")), "{name}");
+            assert_eq!(f64s(&v), f64s(&at("state/exp_avg_sq")), "{name}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn fused_and_reference_agree() -> Result<()> {
+        let ctx = Ctx::cpu(Precision::F32);
+        let shape = [40, 9];
+        let (p, m, v) = (tensor(1, &shape), ctx.zeros(&shape)?, ctx.zeros(&shape)?);
+        let (p64, m64, v64) = (to_f64(&p), to_f64(&m), to_f64(&v));
+        for t in 1..=5 {
+            let step = AdamWStep { grad_scale: 0.25, ..step(t) };
+            let g = tensor(10 + t, &shape);
+            update(&ctx, &step, &p, &g, &m, &v)?;
+            reference::update(&step, &p64, &to_f64(&g), &m64, &v64)?;
+        }
+        for (got, want) in [(&p, &p64), (&m, &m64), (&v, &v64)] {
+            assert!(distance(got, want) < 1e-6, "{}", distance(got, want));
+        }
+        Ok(())
+    }
+}

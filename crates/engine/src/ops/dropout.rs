@@ -71,3 +71,61 @@ pub mod reference {
         Ok(x.mul(&ctx.tensor(mask, x.dims())?)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ctx::Precision;
+    use crate::testing::tensor;
+
+    const KEY: DropKey = DropKey { seed: 42, step: 7, layer: 3, module: 1, micro: 0 };
+
+    /// The reference takes its numbers from another implementation of ChaCha8.
+    #[test]
+    fn fused_and_reference_make_the_same_mask() -> Result<()> {
+        let ctx = Ctx::cpu(Precision::F32);
+        let x = tensor(1, &[130, 257]);
+        for p in [0.05, 0.5, 0.999] {
+            let fused = drop(&ctx, &x, p, &KEY)?.to_vec2::<f32>()?;
+            assert_eq!(fused, reference::drop(&ctx, &x, p, &KEY)?.to_vec2::<f32>()?);
+            assert_eq!(fused, drop(&ctx, &x, p, &KEY)?.to_vec2::<f32>()?);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn every_part_of_the_key_changes_the_mask() -> Result<()> {
+        let ctx = Ctx::cpu(Precision::F32);
+        let ones = ctx.tensor(vec![1.0f32; 256], &[256])?;
+        let keys = [
+            KEY,
+            DropKey { seed: 43, ..KEY },
+            DropKey { seed: 42 + (1 << 40), ..KEY },
+            DropKey { step: 8, ..KEY },
+            DropKey { layer: 4, ..KEY },
+            DropKey { module: 2, ..KEY },
+            DropKey { micro: 1, ..KEY },
+        ];
+        let masks: Result<Vec<Vec<f32>>> =
+            keys.iter().map(|key| Ok(drop(&ctx, &ones, 0.5, key)?.to_vec1()?)).collect();
+        let masks = masks?;
+        for (i, a) in masks.iter().enumerate() {
+            for b in &masks[..i] {
+                let equal = a.iter().zip(b).filter(|(a, b)| a == b).count();
+                assert!((80..176).contains(&equal), "{equal} of 256 are equal");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn no_dropout_is_the_identity_and_a_wrong_probability_is_refused() -> Result<()> {
+        let ctx = Ctx::cpu(Precision::F32);
+        let x = tensor(1, &[3, 5]);
+        assert_eq!(drop(&ctx, &x, 0.0, &KEY)?.to_vec2::<f32>()?, x.to_vec2::<f32>()?);
+        for p in [1.0, -0.1, f32::NAN] {
+            assert!(drop(&ctx, &x, p, &KEY).is_err(), "{p}");
+        }
+        Ok(())
+    }
+}

@@ -68,3 +68,29 @@ pub mod reference {
         Ok(values.iter().position(|x| !x.is_finite()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ctx::Precision;
+    use crate::testing::tensor;
+
+    #[test]
+    fn fused_and_reference_agree_and_write_in_place() -> Result<()> {
+        let ctx = Ctx::cpu(Precision::F32);
+        let (x, y, z) = (tensor(1, &[50, 7]), tensor(2, &[50, 7]), tensor(2, &[50, 7]));
+        add_assign(&ctx, &y, &x)?;
+        scale(&ctx, &y, 0.3)?;
+        reference::add_assign(&z, &x)?;
+        reference::scale(&z, 0.3)?;
+        assert_eq!(y.to_vec2::<f32>()?, z.to_vec2::<f32>()?);
+        let (fused, composed) = (sum_sq(&ctx, &y)?, reference::sum_sq(&y)?);
+        assert!((fused - composed).abs() < 1e-12 * composed);
+        assert_eq!(first_non_finite(&ctx, &y)?, None);
+        let broken = Tensor::new(&[[1.0f32, 2.0], [f32::NAN, f32::INFINITY]], &ctx.device)?;
+        assert_eq!(first_non_finite(&ctx, &broken)?, Some(2));
+        assert_eq!(reference::first_non_finite(&broken)?, Some(2));
+        assert!(add_assign(&ctx, &y, &tensor(1, &[3])).is_err());
+        Ok(())
+    }
+}

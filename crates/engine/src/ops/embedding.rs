@@ -125,3 +125,63 @@ pub mod reference {
         crate::ops::elementwise::reference::assign(dtable, &sum)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ctx::Precision;
+    use crate::testing::{distance, tensor};
+    use candle_core::DType;
+
+    #[test]
+    fn rows_come_from_tables_of_every_dtype() -> Result<()> {
+        let ctx = Ctx::cpu(Precision::F32);
+        let ids: Vec<u32> = (0..200).map(|n| n * 7 % 11).collect();
+        for dtype in [DType::F32, DType::BF16, DType::F16] {
+            let table = Weight::Tensor(tensor(1, &[11, 6]).to_dtype(dtype)?);
+            let x = forward(&ctx, &table, &ids)?;
+            assert_eq!(
+                x.to_vec2::<f32>()?,
+                reference::forward(&ctx, &table, &ids)?.to_vec2::<f32>()?
+            );
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn gradients_are_added_in_row_order_for_any_number_of_threads() -> Result<()> {
+        let ctx = Ctx::cpu(Precision::F32);
+        let ids: Vec<u32> = (0..2000).map(|n| n * n % 97 + 2).collect();
+        let dx = tensor(1, &[2000, 6]);
+        let mut want = tensor(2, &[100, 6]).to_vec2::<f32>()?;
+        for (dx, &id) in dx.to_vec2::<f32>()?.iter().zip(&ids) {
+            want[id as usize].iter_mut().zip(dx).for_each(|(sum, dx)| *sum += dx);
+        }
+        for threads in 1..=3 {
+            let dtable = tensor(2, &[100, 6]);
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            pool.expect("a thread pool").install(|| backward(&ctx, &dx, &ids, &dtable))?;
+            assert_eq!(dtable.to_vec2::<f32>()?, want, "{threads} threads");
+        }
+        let composed = tensor(2, &[100, 6]);
+        reference::backward(&ctx, &dx, &ids, &composed)?;
+        let fused = tensor(2, &[100, 6]);
+        backward(&ctx, &dx, &ids, &fused)?;
+        assert!(distance(&fused, &composed) < 1e-6);
+        Ok(())
+    }
+
+    #[test]
+    fn an_id_behind_the_table_is_refused() {
+        let ctx = Ctx::cpu(Precision::F32);
+        let table = tensor(1, &[11, 6]);
+        let refused = [
+            forward(&ctx, &Weight::Tensor(table.clone()), &[3, 11]).err(),
+            backward(&ctx, &tensor(2, &[2, 6]), &[3, 11], &table).err(),
+        ];
+        for error in refused {
+            let message = error.map(|error| error.to_string());
+            assert_eq!(message.as_deref(), Some("embedding: id 11 at 1, the table has 11 rows"));
+        }
+    }
+}

@@ -130,3 +130,62 @@ pub mod reference {
         Ok(dx.broadcast_mul(&r)?.reshape(x.shape())?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ctx::Precision;
+    use crate::testing::{central_differences, distance, tensor, to_f64};
+
+    #[test]
+    fn fused_reference_and_central_differences_agree() -> Result<()> {
+        let ctx = Ctx::cpu(Precision::F32);
+        let (w, b) = (tensor(2, &[24]), tensor(4, &[24]));
+        let (w64, b64) = (to_f64(&w), to_f64(&b));
+        for (rows, bias) in [(1, None), (5, Some((&b, &b64))), (40, Some((&b, &b64)))] {
+            let (x, dy) = (tensor(1, &[rows, 24]), tensor(3, &[rows, 24]));
+            let (x64, dy64) = (to_f64(&x), to_f64(&dy));
+            let (b, b64) = bias.unzip();
+            let (y, saved) = forward(&ctx, &x, &w, b, 1e-5)?;
+            let (y64, saved64) = reference::forward(&x64, &w64, b64, 1e-5)?;
+            assert!(distance(&y, &y64) < 3e-7, "y: {}", distance(&y, &y64));
+
+            let [dw, db] = [ctx.zeros(&[24])?, ctx.zeros(&[24])?];
+            let (dw64, db64) = (to_f64(&dw), to_f64(&db));
+            let dx = backward(&ctx, &dy, &x, &w, &saved, Some(&dw), Some(&db))?;
+            let dx64 = reference::backward(&dy64, &x64, &w64, &saved64, Some(&dw64), Some(&db64))?;
+            for (name, got, want) in [("dx", &dx, &dx64), ("dw", &dw, &dw64), ("db", &db, &db64)] {
+                assert!(distance(got, want) < 1e-6, "{name}: {}", distance(got, want));
+            }
+
+            let loss = |x: &Tensor, w: &Tensor, b: Option<&Tensor>| {
+                Ok(reference::forward(x, w, b, 1e-5)?.0.mul(&dy64)?)
+            };
+            let slope = central_differences(&x64, |x| loss(x, &w64, b64));
+            assert!(distance(&dx64, &slope) < 1e-8, "dx: {}", distance(&dx64, &slope));
+            let slope = central_differences(&w64, |w| loss(&x64, w, b64));
+            assert!(distance(&dw64, &slope) < 1e-8, "dw: {}", distance(&dw64, &slope));
+            if let Some(b64) = b64 {
+                let slope = central_differences(b64, |b| loss(&x64, &w64, Some(b)));
+                assert!(distance(&db64, &slope) < 1e-8, "db: {}", distance(&db64, &slope));
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn each_gradient_can_be_left_out() -> Result<()> {
+        let ctx = Ctx::cpu(Precision::F32);
+        let (x, w, dy) = (tensor(1, &[3, 8]), tensor(2, &[8]), tensor(3, &[3, 8]));
+        let (_, saved) = forward(&ctx, &x, &w, None, 1e-5)?;
+        let [dw, db, dw_alone, db_alone] = [(); 4].map(|()| ctx.zeros(&[8]));
+        let (dw, db, dw_alone, db_alone) = (dw?, db?, dw_alone?, db_alone?);
+        let all = backward(&ctx, &dy, &x, &w, &saved, Some(&dw), Some(&db))?.to_vec2::<f32>()?;
+        for (dw, db) in [(Some(&dw_alone), None), (None, Some(&db_alone)), (None, None)] {
+            assert_eq!(backward(&ctx, &dy, &x, &w, &saved, dw, db)?.to_vec2::<f32>()?, all);
+        }
+        assert_eq!(dw.to_vec1::<f32>()?, dw_alone.to_vec1::<f32>()?);
+        assert_eq!(db.to_vec1::<f32>()?, db_alone.to_vec1::<f32>()?);
+        Ok(())
+    }
+}

@@ -3,6 +3,11 @@
 //! Gradients of activations are returned, gradients of parameters are added to in place.
 
 pub mod activation;
+pub mod attention;
+pub mod head_loss;
+pub mod linear;
+pub mod lora;
+pub mod qkv;
 pub mod adamw;
 pub mod attention;
 pub mod dropout;

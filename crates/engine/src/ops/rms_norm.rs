@@ -110,3 +110,63 @@ pub mod reference {
         Ok(dx.reshape(x.shape())?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ctx::Precision;
+    use crate::testing::{central_differences, distance, tensor, to_f64};
+
+    #[test]
+    fn fused_reference_and_central_differences_agree() -> Result<()> {
+        let ctx = Ctx::cpu(Precision::F32);
+        for offset in [WeightOffset::Zero, WeightOffset::One] {
+            for shape in [&[1, 8][..], &[5, 24], &[3, 2, 40]] {
+                let (x, w, dy) = (tensor(1, shape), tensor(2, &[8]), tensor(3, shape));
+                let (x64, w64, dy64) = (to_f64(&x), to_f64(&w), to_f64(&dy));
+                let (y, saved) = forward(&ctx, &x, &w, 1e-6, offset)?;
+                let (y64, saved64) = reference::forward(&x64, &w64, 1e-6, offset)?;
+                assert!(distance(&y, &y64) < 3e-7, "y: {}", distance(&y, &y64));
+
+                let (dw, dw64) = (ctx.zeros(&[8])?, to_f64(&ctx.zeros(&[8])?));
+                let dx = backward(&ctx, &dy, &x, &w, &saved, offset, Some(&dw))?;
+                let dx64 = reference::backward(&dy64, &x64, &w64, &saved64, offset, Some(&dw64))?;
+                assert!(distance(&dx, &dx64) < 1e-6, "dx: {}", distance(&dx, &dx64));
+                assert!(distance(&dw, &dw64) < 1e-6, "dw: {}", distance(&dw, &dw64));
+
+                let loss = |x: &Tensor, w: &Tensor| {
+                    Ok(reference::forward(x, w, 1e-6, offset)?.0.mul(&dy64)?)
+                };
+                let slope = central_differences(&x64, |x| loss(x, &w64));
+                assert!(distance(&dx64, &slope) < 1e-8, "dx: {}", distance(&dx64, &slope));
+                let slope = central_differences(&w64, |w| loss(&x64, w));
+                assert!(distance(&dw64, &slope) < 1e-8, "dw: {}", distance(&dw64, &slope));
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_gradient_is_added_to_and_a_frozen_weight_has_none() -> Result<()> {
+        let ctx = Ctx::cpu(Precision::F32);
+        let (x, w, dy) = (tensor(1, &[3, 8]), tensor(2, &[8]), tensor(3, &[3, 8]));
+        let (_, saved) = forward(&ctx, &x, &w, 1e-6, WeightOffset::Zero)?;
+        let dw = ctx.zeros(&[8])?;
+        let trained = backward(&ctx, &dy, &x, &w, &saved, WeightOffset::Zero, Some(&dw))?;
+        let once = dw.copy()?;
+        backward(&ctx, &dy, &x, &w, &saved, WeightOffset::Zero, Some(&dw))?;
+        assert_eq!(dw.to_vec1::<f32>()?, (once * 2.0)?.to_vec1::<f32>()?);
+        let frozen = backward(&ctx, &dy, &x, &w, &saved, WeightOffset::Zero, None)?;
+        assert_eq!(trained.to_vec2::<f32>()?, frozen.to_vec2::<f32>()?);
+        Ok(())
+    }
+
+    #[test]
+    fn rows_that_the_weight_does_not_divide_are_refused() {
+        let ctx = Ctx::cpu(Precision::F32);
+        let refused =
+            forward(&ctx, &tensor(1, &[3, 8]), &tensor(2, &[7]), 1e-6, WeightOffset::Zero);
+        let message = refused.err().map(|error| error.to_string());
+        assert_eq!(message.as_deref(), Some("rms_norm: x [3, 8] is not made of rows of 7"));
+    }
+}

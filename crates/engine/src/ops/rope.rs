@@ -192,3 +192,227 @@ pub mod reference {
         assign(x, &Tensor::cat(&[first, second, rest], D::Minus1)?.reshape(x.shape())?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ctx::Precision;
+    use crate::testing::{central_differences, distance, f64s, tensor, to_f64};
+
+    fn yarn(
+        truncate: bool,
+        (beta_fast, beta_slow): (f64, f64),
+        attention_factor: f64,
+    ) -> RopeScaling {
+        let original_max_positions = 64;
+        let factor = 4.0;
+        RopeScaling::Yarn(YarnScaling {
+            factor,
+            beta_fast,
+            beta_slow,
+            original_max_positions,
+            attention_factor,
+            truncate,
+        })
+    }
+
+    fn llama3(factor: f64, original_max_positions: usize) -> RopeScaling {
+        let (low_freq_factor, high_freq_factor) = (1.0, 4.0);
+        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_positions }
+    }
+
+    fn check(got: &[f32], want: &[f64], bound: f64, what: &str) {
+        assert_eq!(got.len(), want.len(), "{what}");
+        for (got, want) in got.iter().zip(want) {
+            assert!((*got as f64 / want - 1.0).abs() < bound, "{what}: {got} for {want}");
+        }
+    }
+
+    /// Every variant with the values that Transformers 5.24 computes: `inv_freq`, and one position of
+    /// `LlamaRotaryEmbedding`'s cos and sin.
+    #[test]
+    fn frequencies_are_those_of_transformers() -> Result<()> {
+        let ctx = Ctx::cpu(Precision::F32);
+        let dynamic = RopeScaling::Dynamic { factor: 2.0, max_positions: 64 };
+        let cases = [
+            ("default", 1e4, RopeScaling::None, 64, &DEFAULT),
+            ("linear", 1e4, RopeScaling::Linear { factor: 2.5 }, 64, &LINEAR),
+            ("dynamic, short", 1e4, dynamic.clone(), 64, &DEFAULT),
+            ("dynamic, long", 1e4, dynamic, 100, &DYNAMIC_100),
+            ("llama3", 5e5, llama3(8.0, 32), 64, &LLAMA3),
+            ("yarn", 1e4, yarn(true, (32.0, 1.0), 1.138_629_436_111_989), 256, &YARN),
+            ("yarn, ramp not rounded", 1e4, yarn(false, (16.0, 2.0), 1.25), 256, &YARN_EXACT),
+        ];
+        for (name, theta, scaling, max_len, want) in cases {
+            check(&inverse_frequencies(16, theta, &scaling, max_len), &want.inv_freq, 3e-7, name);
+            let tables = RopeTables::new(
+                &ctx,
+                &Positions::Rope { rotary_dim: 16, theta, scaling },
+                max_len,
+            )?;
+            let last = |table: &Tensor| f64s(table)[(max_len - 1) * 8..].to_vec();
+            let (cos, sin) = (last(&tables.cos), last(&tables.sin));
+            for (got, want) in [cos[1], sin[1], cos[6], sin[6]].iter().zip(want.last) {
+                // An ulp of an angle of up to 60 is 4e-6.
+                assert!((got - want).abs() < 5e-6, "{name}: {got} for {want}");
+            }
+        }
+        let real = inverse_frequencies(64, 5e5, &llama3(32.0, 8192), 64);
+        for (i, want) in LLAMA3_REAL {
+            check(&real[i..=i], &[want], 3e-7, "llama3 of Llama 3.2");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn fused_reference_and_central_differences_agree() -> Result<()> {
+        let ctx = Ctx::cpu(Precision::F32);
+        let positions = [0, 1, 2, 0, 1, 2, 3, 9];
+        let rope = |rotary_dim, scaling| Positions::Rope { rotary_dim, theta: 1e4, scaling };
+        for rope in [rope(8, RopeScaling::None), rope(6, yarn(true, (32.0, 1.0), 1.25))] {
+            let tables = RopeTables::new(&ctx, &rope, 10)?;
+            let tables64 = RopeTables {
+                cos: to_f64(&tables.cos),
+                sin: to_f64(&tables.sin),
+                rotary_dim: tables.rotary_dim,
+            };
+            let turned64 = |x: &Tensor, direction| -> Result<Tensor> {
+                let x = to_f64(x).copy()?;
+                reference::rotate(&ctx, &x, (3, 8), &tables64, &positions, direction)?;
+                Ok(x)
+            };
+            let (x, dy) = (tensor(1, &[8, 24]), tensor(2, &[8, 24]));
+            let (y, dx) = (x.copy()?, dy.copy()?);
+            rotate(&ctx, &y, 3, 8, &tables, &positions, Direction::Forward)?;
+            rotate(&ctx, &dx, 3, 8, &tables, &positions, Direction::Backward)?;
+            let (y64, dx64) =
+                (turned64(&x, Direction::Forward)?, turned64(&dy, Direction::Backward)?);
+            assert!(distance(&y, &y64) < 2e-7 && distance(&dx, &dx64) < 2e-7);
+            let dy64 = to_f64(&dy);
+            let loss = |x: &Tensor| Ok(turned64(x, Direction::Forward)?.mul(&dy64)?);
+            let slope = central_differences(&to_f64(&x), loss);
+            assert!(distance(&dx64, &slope) < 1e-8, "dx: {}", distance(&dx64, &slope));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_position_behind_the_tables_and_a_wrong_shape_are_refused() -> Result<()> {
+        let ctx = Ctx::cpu(Precision::F32);
+        let rope = Positions::Rope { rotary_dim: 8, theta: 1e4, scaling: RopeScaling::None };
+        let tables = RopeTables::new(&ctx, &rope, 10)?;
+        let rotated = |x: &Tensor, positions: &[u32]| {
+            let refused = rotate(&ctx, x, 2, 8, &tables, positions, Direction::Forward);
+            refused.err().map(|error| error.to_string())
+        };
+        let x = tensor(1, &[2, 16]);
+        assert_eq!(rotated(&x, &[0, 10]).as_deref(), Some("rope: position 10, the tables hold 10"));
+        let shape = rotated(&x, &[0, 1, 2]);
+        assert_eq!(shape.as_deref(), Some("rope: x [2, 16] for 3 positions of 2 heads of 8"));
+        assert!(RopeTables::new(&ctx, &Positions::Alibi { slopes: vec![0.5] }, 10).is_err());
+        Ok(())
+    }
+
+    /// `inv_freq`, and of the last position `cos[1], sin[1], cos[6], sin[6]`.
+    struct Printed {
+        inv_freq: [f64; 8],
+        last: [f64; 4],
+    }
+
+    const DEFAULT: Printed = Printed {
+        inv_freq: [
+            1.0,
+            0.316_227_764,
+            0.100_000_001,
+            0.031_622_778_6,
+            0.009_999_999_78,
+            0.003_162_277_86,
+            0.001_000_000_05,
+            0.000_316_227_786,
+        ],
+        last: [0.477_671_444, 0.878_538_549, 0.998_016_179, 0.062_958_337_4],
+    };
+
+    const LINEAR: Printed = Printed {
+        inv_freq: [
+            0.400_000_006,
+            0.126_491_1,
+            0.039_999_999_1,
+            0.012_649_111_4,
+            0.003_999_999_72,
+            0.001_264_911_14,
+            0.000_400_000_019,
+            0.000_126_491_112,
+        ],
+        last: [-0.114_704_639, 0.993_399_62, 0.999_682_486, 0.025_197_334_6],
+    };
+
+    const DYNAMIC_100: Printed = Printed {
+        inv_freq: [
+            1.0,
+            0.283_945_143,
+            0.080_624_841_2,
+            0.022_893_030_2,
+            0.006_500_365_21,
+            0.001_845_747,
+            0.000_524_090_894,
+            0.000_148_813_066,
+        ],
+        last: [-0.986_620_486, 0.163_033_858, 0.998_654_246, 0.051_861_722],
+    };
+
+    const LLAMA3: Printed = Printed {
+        inv_freq: [
+            1.0,
+            0.024_240_344_8,
+            0.004_700_753_84,
+            0.000_911_583_134,
+            0.000_176_776_681,
+            3.428_102_35e-5,
+            6.647_869_67e-6,
+            1.289_173_16e-6,
+        ],
+        last: [0.043_640_773_7, 0.999_047_279, 0.999_999_94, 0.000_418_815_791],
+    };
+
+    /// Some of the 32 frequencies of Llama 3.2, around the ramp.
+    const LLAMA3_REAL: [(usize, f64); 9] = [
+        (0, 1.0),
+        (1, 0.663_601_279),
+        (13, 0.004_839_421_25),
+        (14, 0.003_211_446_11),
+        (15, 0.001_290_548_01),
+        (16, 0.000_429_556_705),
+        (17, 9.708_286_23e-5),
+        (18, 1.946_163_87e-5),
+        (31, 9.418_306_49e-8),
+    ];
+
+    const YARN: Printed = Printed {
+        inv_freq: [
+            1.0,
+            0.237_170_815,
+            0.049_999_997,
+            0.007_905_694_66,
+            0.002_499_999_94,
+            0.000_790_569_466,
+            0.000_250_000_012,
+            7.905_694_66e-5,
+        ],
+        last: [-0.802_795_172, -0.807_463_288, 1.136_316_54, 0.072_538_480_2],
+    };
+
+    const YARN_EXACT: Printed = Printed {
+        inv_freq: [
+            1.0,
+            0.148_490_25,
+            0.025_000_000_4,
+            0.007_905_694_66,
+            0.002_499_999_94,
+            0.000_790_569_466,
+            0.000_250_000_012,
+            7.905_694_66e-5,
+        ],
+        last: [1.232_837_32, 0.206_426_62, 1.247_460_84, 0.079_633_548_9],
+    };
+}
