@@ -48,7 +48,7 @@ fn added_tokens_decoder_adds_tokens() {
 fn special_tokens_surround_a_text_only_on_request() {
     let t = folder(&byte_level(&[], around(&["<s>"], &["</s>"]))).open().unwrap();
     assert_eq!(t.encode("", true).unwrap(), [0, 1]);
-    assert_eq!(t.encode("", false).unwrap(), []);
+    assert!(t.encode("", false).unwrap().is_empty());
 }
 
 #[test]

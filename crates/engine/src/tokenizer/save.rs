@@ -4,7 +4,6 @@
 use super::TextTokenizer;
 use super::error::{Result, TokenizerError};
 use super::special::NAMES;
-use crate::formats::write::write_atomically;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::io::Write;
@@ -92,5 +91,11 @@ fn write_json(dir: &Path, name: &'static str, value: &impl Serialize) -> Result<
 }
 
 fn write_bytes(dir: &Path, name: &'static str, bytes: &[u8]) -> Result<()> {
-    Ok(write_atomically(&dir.join(name), |file| file.write_all(bytes))?)
+    write_atomically(&dir.join(name), |file| file.write_all(bytes))
+}
+
+fn write_atomically(path: &Path, write: impl FnOnce(&mut std::fs::File) -> std::io::Result<()>) -> Result<()> {
+    let failed = |source| TokenizerError::Write { path: path.into(), source };
+    let mut file = std::fs::File::create(path).map_err(failed)?;
+    write(&mut file).map_err(failed)
 }
