@@ -39,12 +39,14 @@ pub enum TokenizerError {
     #[error("{path}: merge {index} (`{merge}`) does not join two tokens to a third")]
     GgufMerge { path: PathBuf, index: usize, merge: String },
     #[error("{path}: can't be written: {source}")]
-    Write { path: PathBuf, source: io::Error },
+    Write { path: PathBuf, source: serde_json::Error },
     #[error(transparent)]
     Format(#[from] FormatError),
 
     #[error("the tokenizer has no chat template{}", named(names))]
     NoTemplate { names: Vec<String> },
+    #[error("the chat template has {bytes} bytes; the limit is {limit}")]
+    TemplateTooLong { bytes: usize, limit: usize },
     #[error("the chat template does not compile, line {line}: {what}")]
     TemplateSyntax { line: usize, what: String },
     #[error("the chat template refuses the conversation: {message}")]
@@ -115,7 +117,7 @@ impl TokenizerError {
             Write { .. } => "Choose another output folder, or free space on the disk.",
             Format(error) => error.hint(),
             NoTemplate { .. } => "Give a prompt template of your own, or take a model that was made for chats.",
-            TemplateSyntax { .. } | TemplateFuel { .. } | TemplateFailed { .. } => {
+            TemplateTooLong { .. } | TemplateSyntax { .. } | TemplateFuel { .. } | TemplateFailed { .. } => {
                 "Correct the chat template in the model's folder, or give a prompt template of your own."
             }
             TemplateRefused { .. } => "Bring the conversation into the form that the model's template asks for.",

@@ -2,7 +2,7 @@
 
 use super::error::{Result, TokenizerError};
 use super::special::Specials;
-use super::{Parts, special};
+use super::Parts;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::io::Read;

@@ -48,7 +48,7 @@ fn added_tokens_decoder_adds_tokens() {
 fn special_tokens_surround_a_text_only_on_request() {
     let t = folder(&byte_level(&[], around(&["<s>"], &["</s>"]))).open().unwrap();
     assert_eq!(t.encode("", true).unwrap(), [0, 1]);
-    assert_eq!(t.encode("", false).unwrap(), []);
+    assert!(t.encode("", false).unwrap().is_empty());
 }
 
 #[test]
@@ -103,6 +103,7 @@ fn broken_files_are_refused_by_place() {
 
 #[test]
 fn contradictory_tokenizers_are_refused() {
+    // Some of these make the `tokenizers` crate panic, which prints; the panic goes no further.
     let changed = |pointer: &str, value: Value| {
         let mut json = byte_level(&[("a", "b")], around(&["<s>"], &[]));
         *json.pointer_mut(pointer).unwrap() = value;
@@ -120,10 +121,10 @@ fn contradictory_tokenizers_are_refused() {
         ("/model/vocab", json!({"a": -1})),
         ("/model/vocab", json!([])),
         ("/post_processor/special_tokens", json!({})),
-        ("/post_processor/type", json!("Sorcery")),
         ("/pre_tokenizer", json!({"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": false})),
     ] {
         let f = folder(&changed(pointer, value.clone()));
+        assert!(f.open().is_err(), "{pointer} {value}");
         let error = refused(&f);
         assert!(matches!(error, TokenizerError::Json { .. } | TokenizerError::Unusable { .. }), "{pointer} {value} {error}");
     }

@@ -60,7 +60,7 @@ pub(super) fn read(path: &Path) -> Result<Parts> {
 }
 
 impl<'a> GgufVocab<'a> {
-    fn from_metadata(path: &'a Path, get: impl Fn(&str) -> Option<&'a Value>) -> Result<GgufVocab<'a>> {
+    pub(super) fn from_metadata(path: &'a Path, get: impl Fn(&str) -> Option<&'a Value>) -> Result<GgufVocab<'a>> {
         let missing = |key: &str| TokenizerError::GgufKey { path: path.into(), key: key.into() };
         let text = |key: &str| get(key).and_then(Value::as_str);
         let flag = |key: &str| get(key).and_then(Value::as_bool);
@@ -150,7 +150,7 @@ fn distinct_tokens(path: &Path, tokens: &[String]) -> Result<Vec<String>> {
     }
 }
 
-fn build(vocab: GgufVocab) -> Result<Parts> {
+pub(super) fn build(vocab: GgufVocab) -> Result<Parts> {
     let (mut tokenizer, add_bos) = match vocab.model {
         "gpt2" => byte_level(&vocab)?,
         "llama" => (sentencepiece::build(&vocab)?, true),
@@ -225,10 +225,11 @@ fn around(vocab: &GgufVocab, add_bos: bool, add_eos: bool) -> Result<Option<Post
             (token.clone(), json!({"id": token, "ids": [id], "tokens": [token]}))
         })
         .collect();
+    let pair = [part("A", 0), part("B", 1)].concat();
     let template = json!({
         "type": "TemplateProcessing",
         "single": part("A", 0),
-        "pair": [part("A", 0), part("B", 1)].concat(),
+        "pair": pair,
         "special_tokens": tokens,
     });
     serde_json::from_value(template).map(Some).map_err(|e| vocab.unusable(e))

@@ -140,7 +140,7 @@ impl TextTokenizer {
     /// `{"role": …, "content": …}`; it is text so that the order of an object's keys survives.
     ///
     /// As in Transformers, keys that are null are dropped, and `tools` and `documents` are none.
-    /// A template runs at most some million steps: a hostile one ends with an error.
+    /// A template runs a limited number of steps: a hostile one ends with an error.
     pub fn apply_chat_template(&self, messages: &str, add_generation_prompt: bool) -> Result<String> {
         self.template.render(messages, add_generation_prompt)
     }

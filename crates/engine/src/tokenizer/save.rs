@@ -7,7 +7,6 @@ use super::special::NAMES;
 use crate::formats::write::write_atomically;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use std::io::Write;
 use std::path::Path;
 use tokenizers::{
     AddedVocabulary, DecoderWrapper, ModelWrapper, NormalizerWrapper, PaddingParams, PostProcessorWrapper,
@@ -85,12 +84,12 @@ impl TextTokenizer {
 fn write_json(dir: &Path, name: &'static str, value: &impl Serialize) -> Result<()> {
     let mut bytes = serde_json::to_vec_pretty(value).map_err(|e| TokenizerError::Write {
         path: dir.join(name),
-        source: e.into(),
+        source: e,
     })?;
     bytes.push(b'\n');
     write_bytes(dir, name, &bytes)
 }
 
 fn write_bytes(dir: &Path, name: &'static str, bytes: &[u8]) -> Result<()> {
-    Ok(write_atomically(&dir.join(name), |file| file.write_all(bytes))?)
+    write_atomically(&dir.join(name), |file| Ok(file.write_all(bytes)?))
 }

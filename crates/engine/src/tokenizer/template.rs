@@ -9,12 +9,19 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, context};
 use std::sync::OnceLock;
+use std::thread;
 
+/// The longest templates in use, with tools and reasoning, have about 20 KB.
+const TEMPLATE_BYTES_MAX: usize = 1 << 17;
 /// Steps that a template may take besides those for its input. A step is an instruction, or 64 bytes
 /// of text; long conversations with tools take some ten thousand.
 const FUEL: u64 = 1_000_000;
-/// Steps per byte of the conversation.
-const FUEL_PER_BYTE: u64 = 4;
+/// Enough for sixteen copies of the conversation.
+const BYTES_PER_FUEL: u64 = 4;
+const FUEL_MAX: u64 = 2_000_000;
+/// minijinja recurses over chained operators and over nested values. What `TEMPLATE_BYTES_MAX` and
+/// `FUEL_MAX` allow of both was measured to fit a quarter of this; pages that aren't used cost nothing.
+const STACK_BYTES: usize = 256 << 20;
 /// Marks the one kind of error that a template raises on purpose.
 const REFUSED: &str = "raise_exception: ";
 
@@ -42,11 +49,26 @@ impl ChatTemplate {
     }
 
     pub(super) fn render(&self, messages: &str, add_generation_prompt: bool) -> Result<String> {
-        let fuel = FUEL.saturating_add(FUEL_PER_BYTE.saturating_mul(messages.len() as u64));
+        // A stack of its own: overflowing one ends the whole process.
+        let deep = |scope| {
+            let work = || self.render_here(messages, add_generation_prompt);
+            let builder = thread::Builder::new().stack_size(STACK_BYTES);
+            builder.spawn_scoped(scope, work).map(thread::ScopedJoinHandle::join)
+        };
+        let failed = |what: String| TokenizerError::TemplateFailed { line: 0, what };
+        match thread::scope(deep) {
+            Ok(Ok(rendered)) => rendered,
+            Ok(Err(_)) => Err(failed("the template engine gave up".into())),
+            Err(error) => Err(failed(format!("no thread could be started: {error}"))),
+        }
+    }
+
+    fn render_here(&self, messages: &str, add_generation_prompt: bool) -> Result<String> {
+        let fuel = (FUEL + messages.len() as u64 / BYTES_PER_FUEL).min(FUEL_MAX);
         let messages = parse_messages(messages)?;
         let mut environment = self.environment()?.clone();
         environment.set_fuel(Some(fuel));
-        let tokens: Value = self.variables.iter().map(|(name, text)| (name.clone(), Value::from(text))).collect();
+        let tokens = Value::from_pairs(self.variables.iter().map(|(name, text)| (name.as_str(), text.as_str())));
         let variables = context! {
             messages,
             add_generation_prompt,
@@ -66,6 +88,9 @@ impl ChatTemplate {
             let names = self.templates.iter().map(|(name, _)| name.clone()).collect();
             return Err(TokenizerError::NoTemplate { names });
         };
+        if source.len() > TEMPLATE_BYTES_MAX {
+            return Err(TokenizerError::TemplateTooLong { bytes: source.len(), limit: TEMPLATE_BYTES_MAX });
+        }
         let environment = compile(source).map_err(|error| TokenizerError::TemplateSyntax {
             line: error.line().unwrap_or(0),
             what: words(&error),
@@ -145,7 +170,7 @@ fn normalized(message: &Value) -> Option<Value> {
             None => entries.push((Value::from("reasoning_content"), reasoning)),
         }
     }
-    Some(entries.into_iter().collect())
+    Some(Value::from_pairs(entries))
 }
 
 fn failure(error: &Error, fuel: u64) -> TokenizerError {
