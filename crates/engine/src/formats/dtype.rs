@@ -82,11 +82,19 @@ impl StoredDtype {
         }
     }
 
+    /// Those that safetensors stores, in the order in which its writers lay tensors out: so each is
+    /// aligned, whatever the shapes.
+    const SAFETENSORS: [StoredDtype; 15] =
+        [U64, I64, F64, F32, U32, I32, Bf16, F16, U16, I16, F8E4M3, F8E5M2, I8, U8, Bool];
+
     /// The type under safetensors' name.
     pub fn from_safetensors(name: &str) -> Option<StoredDtype> {
-        const NAMED: [StoredDtype; 15] =
-            [F64, F32, F16, Bf16, Bool, U8, I8, F8E4M3, F8E5M2, U16, I16, U32, I32, U64, I64];
-        NAMED.into_iter().find(|dtype| dtype.name() == name)
+        Self::SAFETENSORS.into_iter().find(|dtype| dtype.name() == name)
+    }
+
+    /// The place of a type in safetensors' layout; `None` if the format can't hold it.
+    pub(super) fn safetensors_rank(self) -> Option<usize> {
+        Self::SAFETENSORS.iter().position(|dtype| *dtype == self)
     }
 
     /// The name that the file formats use.

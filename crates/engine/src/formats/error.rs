@@ -86,6 +86,13 @@ pub enum FormatError {
     #[error("{path}: {what}, which is not known")]
     RopeScaling { path: PathBuf, what: String },
 
+    #[error("{path}: `{key}` is {value}, which is not supported")]
+    AdapterFeature { path: PathBuf, key: &'static str, value: String },
+    #[error("{path}: tensor `{tensor}` is none of a LoRA adapter's")]
+    AdapterTensor { path: PathBuf, tensor: String },
+    #[error("{path}: module `{module}` has no {half}")]
+    AdapterHalf { path: PathBuf, module: String, half: &'static str },
+
     #[error("{path}: has no tensor `{tensor}`")]
     MissingTensor { path: PathBuf, tensor: String },
     #[error("{path}: tensor `{tensor}` is stored as {dtype}, which can't be read as a weight")]
@@ -144,6 +151,10 @@ impl FormatError {
         }
     }
 
+    pub(super) fn write(path: &Path, source: io::Error) -> FormatError {
+        FormatError::Write { path: path.into(), source }
+    }
+
     pub fn code(&self) -> Code {
         match self {
             FormatError::Write { .. } => Code::Output,
@@ -180,6 +191,12 @@ impl FormatError {
             | UnknownTensor { .. }
             | MetadataKey { .. }
             | RopeScaling { .. } => "Take the model as a Hugging Face folder, or another model.",
+            AdapterFeature { .. } => {
+                "Save the adapter again as a plain LoRA with PEFT, or merge it there."
+            }
+            AdapterTensor { .. } | AdapterHalf { .. } => {
+                "Check that the adapter's two files belong together."
+            }
             MissingTensor { .. } | TensorShape { .. } => {
                 "Check that the config and the weights belong to one model."
             }

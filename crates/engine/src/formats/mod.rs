@@ -7,10 +7,13 @@ pub mod dtype;
 pub mod error;
 mod folder;
 pub mod gguf;
+pub mod hf_folder;
 mod json;
 mod mapped;
 pub mod model;
+pub mod peft;
 pub mod safetensors;
+pub mod write;
 
 pub use dtype::StoredDtype;
 pub use error::FormatError;

@@ -1,0 +1,202 @@
+//! Writes a model as a Hugging Face folder: config, generation config, safetensors in shards.
+//!
+//! Tensor by tensor: one tensor is held beside the model, never a second model. The tokenizer's files
+//! are written by its own part into the same `OutFolder`.
+
+use super::dtype::StoredDtype;
+use super::write::{OutFile, OutFolder, bytes_of, header};
+use super::{FormatError, Result};
+use half::{bf16, f16};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Bytes of a shard where the caller has no wish of its own.
+pub const MAX_SHARD_BYTES: u64 = 5_000_000_000;
+
+/// The dtype that a model is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SavedDtype {
+    F32,
+    Bf16,
+    F16,
+}
+
+impl SavedDtype {
+    fn stored(self) -> StoredDtype {
+        match self {
+            SavedDtype::F32 => StoredDtype::F32,
+            SavedDtype::Bf16 => StoredDtype::Bf16,
+            SavedDtype::F16 => StoredDtype::F16,
+        }
+    }
+
+    /// PyTorch's name, as `config.json` has it.
+    fn torch_name(self) -> &'static str {
+        match self {
+            SavedDtype::F32 => "float32",
+            SavedDtype::Bf16 => "bfloat16",
+            SavedDtype::F16 => "float16",
+        }
+    }
+}
+
+/// What is to be written. A head that is tied to the embedding is left out of `tensors`.
+pub struct ModelToWrite<'a> {
+    pub config: &'a Value,
+    pub generation_config: Option<&'a Value>,
+    /// Names and shapes, in the order that fills the shards.
+    pub tensors: &'a [(String, Vec<usize>)],
+    pub dtype: SavedDtype,
+    pub max_shard_bytes: u64,
+}
+
+/// Writes a folder of a model and nothing else. See `write_model`.
+pub fn write_model_folder<E: From<FormatError>>(
+    target: &Path,
+    model: &ModelToWrite,
+    fetch: impl FnMut(&str) -> Result<Vec<f32>, E>,
+) -> Result<(), E> {
+    let folder = OutFolder::create(target)?;
+    write_model(&folder, model, fetch)?;
+    Ok(folder.finish(is_weight_file)?)
+}
+
+/// Writes `config.json`, `generation_config.json` and the weights; `fetch` gives the values of a tensor
+/// by name. Values are rounded to the nearest of the dtype, ties to even.
+pub fn write_model<E: From<FormatError>>(
+    folder: &OutFolder,
+    model: &ModelToWrite,
+    mut fetch: impl FnMut(&str) -> Result<Vec<f32>, E>,
+) -> Result<(), E> {
+    folder.write("config.json", &pretty(&written_config(model.config, model.dtype)))?;
+    if let Some(generation_config) = model.generation_config {
+        folder.write("generation_config.json", &pretty(generation_config))?;
+    }
+    let shards = shards(model);
+    let mut weight_map = BTreeMap::new();
+    for (i, shard) in shards.iter().enumerate() {
+        let name = match shards.len() {
+            1 => "model.safetensors".to_owned(),
+            n => format!("model-{:05}-of-{n:05}.safetensors", i + 1),
+        };
+        write_shard(folder, &name, model, shard, &mut fetch)?;
+        weight_map.extend(shard.iter().map(|&tensor| (&model.tensors[tensor].0, name.clone())));
+    }
+    if shards.len() > 1 {
+        let count =
+            |dtype| model.tensors.iter().map(|(_, shape)| bytes_of(dtype, shape)).sum::<u64>();
+        let index = json!({
+            // A type of one byte counts the values.
+            "metadata": {"total_parameters": count(StoredDtype::U8), "total_size": count(model.dtype.stored())},
+            "weight_map": weight_map,
+        });
+        folder.write("model.safetensors.index.json", &pretty(&index))?;
+    }
+    Ok(())
+}
+
+/// Whether a file holds weights of a model, so that it must not outlive the model that it is of.
+pub fn is_weight_file(name: &str) -> bool {
+    let shard =
+        name.starts_with("model-") && name.ends_with(".safetensors") && name.contains("-of-");
+    shard || matches!(name, "model.safetensors" | "model.safetensors.index.json")
+}
+
+/// The config with the dtype that is written, under the keys that it had. Weights are written plain, so
+/// it says nothing of a quantisation.
+fn written_config(config: &Value, dtype: SavedDtype) -> Value {
+    let mut config = config.clone();
+    if let Some(map) = config.as_object_mut() {
+        let name = dtype.torch_name();
+        match map.get_mut("torch_dtype") {
+            // The older spelling; a config may have both.
+            Some(old) => {
+                *old = name.into();
+                map.entry("dtype").and_modify(|new| *new = name.into());
+            }
+            None => {
+                map.insert("dtype".into(), name.into());
+            }
+        }
+        map.remove("quantization_config");
+    }
+    config
+}
+
+/// Indented by two with a newline at the end, as Transformers writes JSON.
+fn pretty(value: &Value) -> Vec<u8> {
+    format!("{value:#}\n").into_bytes()
+}
+
+/// The tensors of each shard, as `split_torch_state_dict_into_shards` cuts them: filled in order; one
+/// that is larger than a shard stands alone.
+fn shards(model: &ModelToWrite) -> Vec<Vec<usize>> {
+    let (mut shards, mut current, mut current_bytes) = (Vec::new(), Vec::new(), 0);
+    for (i, (_, shape)) in model.tensors.iter().enumerate() {
+        let bytes = bytes_of(model.dtype.stored(), shape);
+        if bytes > model.max_shard_bytes {
+            shards.push(vec![i]);
+            continue;
+        }
+        if current_bytes + bytes > model.max_shard_bytes {
+            shards.push(std::mem::take(&mut current));
+            current_bytes = 0;
+        }
+        current.push(i);
+        current_bytes += bytes;
+    }
+    if !current.is_empty() {
+        shards.push(current);
+    }
+    shards
+}
+
+fn write_shard<E: From<FormatError>>(
+    folder: &OutFolder,
+    name: &str,
+    model: &ModelToWrite,
+    shard: &[usize],
+    fetch: &mut impl FnMut(&str) -> Result<Vec<f32>, E>,
+) -> Result<(), E> {
+    let dtype = model.dtype.stored();
+    let described: Vec<_> = shard
+        .iter()
+        .map(|&i| (model.tensors[i].0.as_str(), dtype, model.tensors[i].1.as_slice()))
+        .collect();
+    let (order, header) = header(&described, &BTreeMap::from([("format".into(), "pt".into())]));
+    folder.write_with(name, |file| {
+        file.write_all(&header)?;
+        for i in order {
+            let (name, _, shape) = described[i];
+            let values = fetch(name)?;
+            assert_eq!(
+                values.len(),
+                shape.iter().product::<usize>(),
+                "`{name}` has the values of its shape"
+            );
+            write_values(file, &values, model.dtype)?;
+        }
+        Ok(())
+    })
+}
+
+/// Converts and writes piece by piece.
+fn write_values(file: &mut OutFile, values: &[f32], dtype: SavedDtype) -> Result<()> {
+    const PIECE: usize = 1 << 15;
+    let mut bytes = Vec::with_capacity(4 * PIECE);
+    for piece in values.chunks(PIECE) {
+        bytes.clear();
+        match dtype {
+            SavedDtype::F32 => bytes.extend(piece.iter().flat_map(|v| v.to_le_bytes())),
+            SavedDtype::Bf16 => {
+                bytes.extend(piece.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()))
+            }
+            SavedDtype::F16 => {
+                bytes.extend(piece.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()))
+            }
+        }
+        file.write_all(&bytes)?;
+    }
+    Ok(())
+}
