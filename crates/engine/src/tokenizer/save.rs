@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use std::path::Path;
 use tokenizers::{
-    AddedVocabulary, DecoderWrapper, ModelWrapper, NormalizerWrapper, PaddingParams, PostProcessorWrapper,
-    PreTokenizerWrapper, TruncationParams,
+    AddedVocabulary, DecoderWrapper, ModelWrapper, NormalizerWrapper, PaddingParams,
+    PostProcessorWrapper, PreTokenizerWrapper, TruncationParams,
 };
 
 /// `tokenizer.json`, borrowed from the tokenizer and what was kept apart from it.
@@ -77,15 +77,17 @@ impl TextTokenizer {
     /// The named tokens, as the config spells them.
     fn saved_map(&self) -> Map<String, Value> {
         let named = |name: &&str| self.config.get(*name).is_some_and(|value| !value.is_null());
-        NAMES.iter().filter(|name| named(name)).map(|name| ((*name).to_owned(), self.config[*name].clone())).collect()
+        NAMES
+            .iter()
+            .filter(|name| named(name))
+            .map(|name| ((*name).to_owned(), self.config[*name].clone()))
+            .collect()
     }
 }
 
 fn write_json(dir: &Path, name: &'static str, value: &impl Serialize) -> Result<()> {
-    let mut bytes = serde_json::to_vec_pretty(value).map_err(|e| TokenizerError::Write {
-        path: dir.join(name),
-        source: e,
-    })?;
+    let mut bytes = serde_json::to_vec_pretty(value)
+        .map_err(|e| TokenizerError::Write { path: dir.join(name), source: e })?;
     bytes.push(b'\n');
     write_bytes(dir, name, &bytes)
 }

@@ -35,7 +35,10 @@ pub(super) struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    pub(super) fn new(templates: Vec<(String, String)>, variables: Vec<(String, String)>) -> ChatTemplate {
+    pub(super) fn new(
+        templates: Vec<(String, String)>,
+        variables: Vec<(String, String)>,
+    ) -> ChatTemplate {
         ChatTemplate { templates, variables, compiled: OnceLock::new() }
     }
 
@@ -49,14 +52,14 @@ impl ChatTemplate {
     }
 
     pub(super) fn render(&self, messages: &str, add_generation_prompt: bool) -> Result<String> {
+        let work = || self.render_here(messages, add_generation_prompt);
         // A stack of its own: overflowing one ends the whole process.
-        let deep = |scope| {
-            let work = || self.render_here(messages, add_generation_prompt);
+        let joined = thread::scope(|scope| {
             let builder = thread::Builder::new().stack_size(STACK_BYTES);
             builder.spawn_scoped(scope, work).map(thread::ScopedJoinHandle::join)
-        };
+        });
         let failed = |what: String| TokenizerError::TemplateFailed { line: 0, what };
-        match thread::scope(deep) {
+        match joined {
             Ok(Ok(rendered)) => rendered,
             Ok(Err(_)) => Err(failed("the template engine gave up".into())),
             Err(error) => Err(failed(format!("no thread could be started: {error}"))),
@@ -68,7 +71,9 @@ impl ChatTemplate {
         let messages = parse_messages(messages)?;
         let mut environment = self.environment()?.clone();
         environment.set_fuel(Some(fuel));
-        let tokens = Value::from_pairs(self.variables.iter().map(|(name, text)| (name.as_str(), text.as_str())));
+        let tokens = Value::from_pairs(
+            self.variables.iter().map(|(name, text)| (name.as_str(), text.as_str())),
+        );
         let variables = context! {
             messages,
             add_generation_prompt,
@@ -76,7 +81,8 @@ impl ChatTemplate {
             documents => Value::from(()),
             ..tokens
         };
-        let rendered = environment.get_template("chat").and_then(|template| template.render(variables));
+        let rendered =
+            environment.get_template("chat").and_then(|template| template.render(variables));
         rendered.map_err(|error| failure(&error, fuel))
     }
 
@@ -89,7 +95,10 @@ impl ChatTemplate {
             return Err(TokenizerError::NoTemplate { names });
         };
         if source.len() > TEMPLATE_BYTES_MAX {
-            return Err(TokenizerError::TemplateTooLong { bytes: source.len(), limit: TEMPLATE_BYTES_MAX });
+            return Err(TokenizerError::TemplateTooLong {
+                bytes: source.len(),
+                limit: TEMPLATE_BYTES_MAX,
+            });
         }
         let environment = compile(source).map_err(|error| TokenizerError::TemplateSyntax {
             line: error.line().unwrap_or(0),
@@ -148,7 +157,10 @@ fn parse_messages(json: &str) -> Result<Value> {
         return Err(TokenizerError::MessagesNotList);
     }
     let items = messages.try_iter().map_err(|_| TokenizerError::MessagesNotList)?;
-    items.enumerate().map(|(index, message)| normalized(&message).ok_or(TokenizerError::Message { index })).collect()
+    items
+        .enumerate()
+        .map(|(index, message)| normalized(&message).ok_or(TokenizerError::Message { index }))
+        .collect()
 }
 
 fn normalized(message: &Value) -> Option<Value> {
@@ -158,7 +170,9 @@ fn normalized(message: &Value) -> Option<Value> {
     let entry = |key: Value| message.get_item(&key).ok().map(|value| (key, value));
     let mut entries: Vec<(Value, Value)> = message.try_iter().ok()?.filter_map(entry).collect();
     entries.retain(|(_, value)| !value.is_none());
-    let get = |name: &str| entries.iter().find(|(key, _)| key.as_str() == Some(name)).map(|(_, value)| value.clone());
+    let get = |name: &str| {
+        entries.iter().find(|(key, _)| key.as_str() == Some(name)).map(|(_, value)| value.clone())
+    };
     get("role")?;
     let reasoning = ["reasoning_content", "thinking", "reasoning"].into_iter().find_map(get);
     if let Some(reasoning) = reasoning {
