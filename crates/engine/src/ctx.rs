@@ -7,14 +7,7 @@ use candle_core::{
 };
 use kernels::Isa;
 
-/// How matrix products compute. Everything else is f32 always.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Precision {
-    /// f32 operands, f32 sums.
-    F32,
-    /// Operands rounded to bf16 (nearest even) while they are packed; f32 sums, f32 results.
-    Bf16,
-}
+pub use kernels::gemm::Precision;
 
 /// The context of a session's ops.
 #[derive(Clone, Debug)]

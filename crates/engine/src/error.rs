@@ -32,9 +32,20 @@ pub enum Error {
     /// candle refused an operation: shapes and dtypes are checked before, so this is our bug.
     #[error("{0}")]
     Candle(#[from] candle_core::Error),
-    #[error("the training was asked to stop")]
+    #[error("the call was asked to stop")]
     Cancelled,
-    /// A model file, adapter or output folder.
+    #[error(transparent)]
+    Config(#[from] crate::families::ConfigError),
+    #[error(transparent)]
+    Model(#[from] crate::model::ModelError),
+    #[error(transparent)]
+    Options(#[from] crate::options::OptionsError),
+    #[error(transparent)]
+    Plan(#[from] crate::plan::PlanError),
+    #[error(transparent)]
+    Session(#[from] crate::session::SessionError),
+    #[error(transparent)]
+    Train(#[from] crate::train::TrainError),
     #[error(transparent)]
     Format(#[from] crate::formats::FormatError),
     /// A tokenizer, chat template or text.
@@ -47,6 +58,12 @@ impl Error {
         match self {
             Error::Candle(_) => Code::Internal,
             Error::Cancelled => Code::Cancelled,
+            Error::Config(e) => e.code(),
+            Error::Model(e) => e.code(),
+            Error::Options(e) => e.code(),
+            Error::Plan(e) => e.code(),
+            Error::Session(e) => e.code(),
+            Error::Train(e) => e.code(),
             Error::Format(e) => e.code(),
             Error::Tokenizer(e) => e.code(),
         }
@@ -60,6 +77,12 @@ impl Error {
                     .into()
             }
             Error::Cancelled => "Start again to go on.".into(),
+            Error::Config(e) => e.hint(),
+            Error::Model(e) => e.hint(),
+            Error::Options(e) => e.hint(),
+            Error::Plan(e) => e.hint(),
+            Error::Session(e) => e.hint(),
+            Error::Train(e) => e.hint(),
             Error::Format(e) => e.hint().into(),
             Error::Tokenizer(e) => e.hint().into(),
         }

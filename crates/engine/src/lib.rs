@@ -5,11 +5,23 @@
 //! `backward`. Nothing here knows of Node, of options' defaults, or prints.
 
 pub mod ctx;
+pub mod decoder;
 pub mod error;
+pub mod families;
 pub mod formats;
+pub mod generate;
+pub mod machine;
+pub mod model;
 pub mod ops;
+pub mod options;
+pub mod plan;
+pub mod session;
+pub mod signal;
 pub mod spec;
+#[cfg(test)]
+mod testing;
 pub mod tokenizer;
+pub mod train;
 pub mod weight;
 
 pub use ctx::Ctx;

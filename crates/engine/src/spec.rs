@@ -32,6 +32,7 @@ pub struct DecoderSpec {
     /// An RMS norm over each head of q and k (Qwen3).
     pub qk_norm: bool,
     pub mlp: Mlp,
+    pub biases: Biases,
     pub tied_head: bool,
     /// Longest sequence that the model was made for; a warning, not a bound, where positions are computed.
     pub max_positions: usize,
@@ -122,6 +123,81 @@ pub enum Activation {
     /// By erf.
     Gelu,
     GeluTanh,
+}
+
+/// Which linears have a bias.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Biases {
+    pub qkv: bool,
+    pub o: bool,
+    pub mlp: bool,
+    pub head: bool,
+}
+
+impl DecoderSpec {
+    /// The slots of one block, in the order of a checkpoint.
+    pub fn block_slots(&self) -> Vec<Slot> {
+        let mut slots = vec![Slot::AttentionNorm];
+        match self.qkv {
+            QkvLayout::Separate => slots.extend([Slot::Q, Slot::K, Slot::V]),
+            _ => slots.push(Slot::Qkv),
+        }
+        if self.qk_norm {
+            slots.extend([Slot::QNorm, Slot::KNorm]);
+        }
+        slots.push(Slot::O);
+        if self.residual != Residual::ParallelOneNorm {
+            slots.push(Slot::MlpNorm);
+        }
+        if matches!(self.mlp, Mlp::Gated(_)) {
+            slots.push(Slot::Gate);
+        }
+        slots.extend([Slot::Up, Slot::Down]);
+        slots
+    }
+
+    /// `(out, in)` of the weight in a slot; norms are `(len, 1)`.
+    pub fn weight_dims(&self, slot: Slot) -> (usize, usize) {
+        let (c, f, d) = (self.hidden_size, self.intermediate_size, self.head_dim);
+        let (q, kv) = (self.n_heads * d, self.n_kv_heads * d);
+        match slot {
+            Slot::Embedding | Slot::Head => (self.vocab_size, c),
+            Slot::Q => (q, c),
+            Slot::K | Slot::V => (kv, c),
+            Slot::Qkv => (q + 2 * kv, c),
+            Slot::O => (c, q),
+            Slot::Gate | Slot::Up => (f, c),
+            Slot::Down => (c, f),
+            Slot::QNorm | Slot::KNorm => (d, 1),
+            Slot::EmbeddingNorm | Slot::AttentionNorm | Slot::MlpNorm | Slot::FinalNorm => (c, 1),
+        }
+    }
+
+    pub fn has_bias(&self, slot: Slot) -> bool {
+        match slot {
+            Slot::Q | Slot::K | Slot::V | Slot::Qkv => self.biases.qkv,
+            Slot::O => self.biases.o,
+            Slot::Gate | Slot::Up | Slot::Down => self.biases.mlp,
+            Slot::Head => self.biases.head,
+            Slot::QNorm | Slot::KNorm | Slot::Embedding => false,
+            Slot::EmbeddingNorm | Slot::AttentionNorm | Slot::MlpNorm | Slot::FinalNorm => {
+                matches!(self.norm, Norm::Layer { bias: true, .. })
+            }
+        }
+    }
+}
+
+impl Slot {
+    pub fn is_norm(self) -> bool {
+        use Slot::*;
+        matches!(self, EmbeddingNorm | AttentionNorm | QNorm | KNorm | MlpNorm | FinalNorm)
+    }
+
+    /// A linear inside a block: what `all-linear` means.
+    pub fn is_block_linear(self) -> bool {
+        use Slot::*;
+        matches!(self, Q | K | V | Qkv | O | Gate | Up | Down)
+    }
 }
 
 /// Where a module stands in the decoder. A family maps each to the checkpoint's module name.

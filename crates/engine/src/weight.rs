@@ -8,6 +8,8 @@ use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
 use std::sync::Arc;
 
+pub use kernels::gemm::Elements;
+
 /// A matrix `[rows, cols]`, row-major and contiguous.
 #[derive(Clone)]
 pub enum Weight {
@@ -26,14 +28,6 @@ pub struct MappedMatrix {
     pub dtype: DType,
     pub rows: usize,
     pub cols: usize,
-}
-
-/// The elements of a weight on the CPU.
-#[derive(Clone, Copy)]
-pub enum Elements<'a> {
-    F32(&'a [f32]),
-    Bf16(&'a [bf16]),
-    F16(&'a [f16]),
 }
 
 impl Weight {
@@ -98,14 +92,4 @@ impl MappedMatrix {
 /// The readers accept only offsets that are aligned for the dtype, so the cast can't fail.
 fn cast<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> &[T] {
     bytemuck::cast_slice(bytes)
-}
-
-impl Elements<'_> {
-    pub fn to_f32(self) -> Vec<f32> {
-        match self {
-            Elements::F32(x) => x.to_vec(),
-            Elements::Bf16(x) => x.iter().map(|v| v.to_f32()).collect(),
-            Elements::F16(x) => x.iter().map(|v| v.to_f32()).collect(),
-        }
-    }
 }

@@ -3,7 +3,7 @@
 //! Holding a token proves that this CPU has the features its name lists, which is what makes the
 //! call of a `#[target_feature]` shell sound. Nothing else in the project asks the CPU.
 
-/// Proof of `avx2` and `fma`.
+/// Proof of `avx2`, `fma` and `f16c`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Avx2(());
 

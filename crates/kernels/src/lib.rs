@@ -5,6 +5,20 @@
 //! Results are the same bits for any number of threads: work is cut into blocks that depend on the
 //! shapes alone, and reductions add those blocks in order.
 
+mod blocks;
+pub mod activation;
+pub mod adamw;
+pub mod attention;
+pub mod dropout;
+pub mod elementwise;
+pub mod gemm;
 pub mod isa;
+pub mod loss;
+pub mod norm;
+pub mod peak;
+pub mod rope;
+pub mod simd;
+#[cfg(test)]
+mod testing;
 
 pub use isa::Isa;

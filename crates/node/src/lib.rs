@@ -1,3 +1,14 @@
-//! The napi-rs bridge.
+//! The napi-rs bridge: handles, typed arrays, one JSON options object, error mapping.
+//!
+//! Holds no defaults, no ranges and no words for people; every call that works answers with a promise
+//! and leaves the event loop free.
+
+mod batch;
+mod error;
+mod machine;
+mod session;
+mod tokenizer;
+mod worker;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -1,0 +1,262 @@
+//! One transformer block, forward and backward, for every residual layout.
+//!
+//! ```text
+//! sequential:   h = x + O(attn(norm1 x));  y = h + mlp(norm2 h)
+//! parallel:     y = x + O(attn(norm1 x)) + mlp(norm1 x, or norm2 x)
+//! ```
+//! Shapes: x, y, h, n1, n2 `[N, C]` · q, attn `[N, H·D]` · k, v `[N, K·D]` · gate, up, m `[N, F]`.
+//! Parameter gradients are added to, activation gradients returned.
+
+use super::Pass;
+use super::modules::*;
+use crate::Result;
+use crate::generate::LayerCache;
+use crate::model::Block;
+use crate::ops::rope::Direction;
+use crate::ops::{activation, attention, elementwise, qkv, rope};
+use crate::spec::{Mlp, QkvLayout, Residual};
+use candle_core::Tensor;
+
+/// What `backward` needs besides the block's input. The product of the gated activation is computed
+/// again, for it is as large as its two factors.
+pub struct Saved {
+    n1: Tensor,
+    norm1: NormSaved,
+    qkv: Projected,
+    attn: Tensor,
+    attention: Option<attention::Saved>,
+    /// The input of `norm2`; equal to the block's input where the layout is parallel.
+    h: Option<Tensor>,
+    n2: Option<(Tensor, NormSaved)>,
+    gate: Option<Tensor>,
+    up: Tensor,
+    /// `h` of each linear's adapter: those of q, k, v (or their one), o, gate, up, down.
+    lora_h: Vec<Option<Tensor>>,
+}
+
+/// q, k and v as attention takes them, and what lies before.
+struct Projected {
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    /// The projections before they were clamped.
+    unclamped: Vec<Tensor>,
+    /// q and k before their norms, with what those saved.
+    unnormed: Option<[(Tensor, NormSaved); 2]>,
+}
+
+/// Returns `y`. With a cache, the tokens continue the one sequence whose keys and values it holds.
+pub fn forward(
+    pass: &Pass,
+    block: &Block,
+    x: &Tensor,
+    cache: Option<&mut LayerCache>,
+) -> Result<(Tensor, Saved)> {
+    let Pass { ctx, spec, adapters, .. } = *pass;
+    let (n1, norm1) = norm_forward(ctx, spec.norm, &block.attention_norm, x)?;
+    let mut lora_h = Vec::with_capacity(7);
+    let qkv = project(pass, block, &n1, &mut lora_h)?;
+    let (attn, attention) = match cache {
+        None => {
+            let (out, saved) =
+                attention::forward(ctx, pass.attention, &qkv.q, &qkv.k, &qkv.v, pass.seq_starts)?;
+            (out, Some(saved))
+        }
+        Some(cache) => {
+            let (k, v) = cache.extended(&qkv.k, &qkv.v)?;
+            (attention::decode(ctx, pass.attention, &qkv.q, &k, &v)?, None)
+        }
+    };
+    let (o, o_h) = linear_forward(ctx, &block.o, &attn, adapters)?;
+    lora_h.push(o_h);
+    elementwise::add_assign(ctx, &o, x)?;
+    let h = o;
+    let n2 = match (&block.mlp_norm, spec.residual) {
+        (Some(norm), Residual::Sequential) => Some(norm_forward(ctx, spec.norm, norm, &h)?),
+        (Some(norm), _) => Some(norm_forward(ctx, spec.norm, norm, x)?),
+        (None, _) => None,
+    };
+    let mlp_in = n2.as_ref().map_or(&n1, |(n2, _)| n2);
+    let mut push = |(y, h)| {
+        lora_h.push(h);
+        y
+    };
+    let gate = match &block.gate {
+        Some(gate) => Some(push(linear_forward(ctx, gate, mlp_in, adapters)?)),
+        None => None,
+    };
+    let up = push(linear_forward(ctx, &block.up, mlp_in, adapters)?);
+    let m = activate(pass, gate.as_ref(), &up)?;
+    let y = push(linear_forward(ctx, &block.down, &m, adapters)?);
+    elementwise::add_assign(ctx, &y, &h)?;
+    let h = (spec.residual == Residual::Sequential).then_some(h);
+    Ok((y, Saved { n1, norm1, qkv, attn, attention, h, n2, gate, up, lora_h }))
+}
+
+/// Returns `dx`, or nothing where the caller needs none.
+pub fn backward(
+    pass: &Pass,
+    block: &Block,
+    dy: &Tensor,
+    x: &Tensor,
+    saved: &Saved,
+    want: Want,
+) -> Result<Option<Tensor>> {
+    let Pass { ctx, spec, adapters, .. } = *pass;
+    let lora_h = |from_end: usize| saved.lora_h[saved.lora_h.len() - from_end].as_ref();
+    let mlp_in = saved.n2.as_ref().map_or(&saved.n1, |(n2, _)| n2);
+
+    // y = … + down(m)
+    let m = activate(pass, saved.gate.as_ref(), &saved.up)?;
+    let mut dm = None;
+    linear_backward(ctx, &block.down, dy, (&m, lora_h(1)), adapters, Some(&mut dm))?;
+    drop(m);
+    let dm = dm.expect("asked for");
+    let mut dmlp_in = None;
+    match (spec.mlp, &block.gate, &saved.gate) {
+        (Mlp::Gated(act), Some(module), Some(gate)) => {
+            let (dgate, dup) = activation::gated_backward(ctx, act, &dm, gate, &saved.up)?;
+            linear_backward(ctx, module, &dgate, (mlp_in, lora_h(3)), adapters, Some(&mut dmlp_in))?;
+            linear_backward(ctx, &block.up, &dup, (mlp_in, lora_h(2)), adapters, Some(&mut dmlp_in))?;
+        }
+        (Mlp::Plain(act) | Mlp::Gated(act), _, _) => {
+            let dup = activation::plain_backward(ctx, act, &dm, &saved.up)?;
+            linear_backward(ctx, &block.up, &dup, (mlp_in, lora_h(2)), adapters, Some(&mut dmlp_in))?;
+        }
+    }
+    let dmlp_in = dmlp_in.expect("asked for");
+
+    // dh: the gradient of what the attention's output was added to.
+    let mut dn1_mlp = None;
+    let dh = match (&block.mlp_norm, &saved.n2) {
+        (Some(norm), Some((_, norm2))) => {
+            let dh = norm_backward(ctx, spec.norm, norm, &dmlp_in, saved.h.as_ref().unwrap_or(x), norm2)?;
+            elementwise::add_assign(ctx, &dh, dy)?;
+            dh
+        }
+        _ => {
+            dn1_mlp = Some(dmlp_in);
+            dy.clone()
+        }
+    };
+    let do_ = if spec.residual == Residual::Sequential { &dh } else { dy };
+    let mut dattn = None;
+    linear_backward(ctx, &block.o, do_, (&saved.attn, lora_h(block_tail(block))), adapters, Some(&mut dattn))?;
+    let dattn = dattn.expect("asked for");
+
+    let attention_saved = saved.attention.as_ref().expect("backward of a pass without a cache");
+    let Projected { q, k, v, .. } = &saved.qkv;
+    let (dq, dk, dv) = attention::backward(
+        ctx,
+        pass.attention,
+        &dattn,
+        q,
+        k,
+        v,
+        &saved.attn,
+        attention_saved,
+        pass.seq_starts,
+    )?;
+    let trained_norm = block.attention_norm.dweight.is_some() || block.attention_norm.dbias.is_some();
+    let mut dn1 = dn1_mlp;
+    let wanted = (want == Want::Dx || trained_norm).then_some(&mut dn1);
+    project_backward(pass, block, (dq, dk, dv), saved, wanted)?;
+    if want == Want::Nothing && !trained_norm {
+        return Ok(None);
+    }
+    let dn1 = dn1.expect("asked for");
+    let dx = norm_backward(ctx, spec.norm, &block.attention_norm, &dn1, x, &saved.norm1)?;
+    elementwise::add_assign(ctx, &dx, &dh)?;
+    Ok(Some(dx))
+}
+
+/// Whether the gradient of the block's input is of use to anyone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    Dx,
+    Nothing,
+}
+
+/// o's place in `lora_h`, from the end.
+fn block_tail(block: &Block) -> usize {
+    3 + usize::from(block.gate.is_some())
+}
+
+fn activate(pass: &Pass, gate: Option<&Tensor>, up: &Tensor) -> Result<Tensor> {
+    match (pass.spec.mlp, gate) {
+        (Mlp::Gated(act), Some(gate)) => activation::gated_forward(pass.ctx, act, gate, up),
+        (Mlp::Plain(act) | Mlp::Gated(act), _) => activation::plain_forward(pass.ctx, act, up),
+    }
+}
+
+/// The projections, clamped, normed and rotated as the spec asks.
+fn project(pass: &Pass, block: &Block, n1: &Tensor, lora_h: &mut Vec<Option<Tensor>>) -> Result<Projected> {
+    let Pass { ctx, spec, adapters, .. } = *pass;
+    let mut outs = Vec::with_capacity(3);
+    for linear in &block.qkv {
+        let (y, h) = linear_forward(ctx, linear, n1, adapters)?;
+        lora_h.push(h);
+        outs.push(y);
+    }
+    let mut unclamped = vec![];
+    if let Some(clip) = spec.clip_qkv {
+        let clamped = outs.iter().map(|y| Ok(y.clamp(-clip, clip)?)).collect::<Result<_>>()?;
+        unclamped = std::mem::replace(&mut outs, clamped);
+    }
+    let (mut q, mut k, v) = match (spec.qkv, outs.as_slice()) {
+        (QkvLayout::Separate, [q, k, v]) => (q.clone(), k.clone(), v.clone()),
+        _ => qkv::split(spec, &outs[0])?,
+    };
+    let mut unnormed = None;
+    if let (Some(q_norm), Some(k_norm)) = (&block.q_norm, &block.k_norm) {
+        let heads = |x: &Tensor| x.reshape(((), spec.head_dim));
+        let (raw_q, raw_k) = (heads(&q)?, heads(&k)?);
+        let (new_q, saved_q) = norm_forward(ctx, spec.norm, q_norm, &raw_q)?;
+        let (new_k, saved_k) = norm_forward(ctx, spec.norm, k_norm, &raw_k)?;
+        (q, k) = (new_q.reshape(q.dims())?, new_k.reshape(k.dims())?);
+        unnormed = Some([(raw_q, saved_q), (raw_k, saved_k)]);
+    }
+    rotate(pass, &q, &k, Direction::Forward)?;
+    Ok(Projected { q, k, v, unclamped, unnormed })
+}
+
+fn project_backward(
+    pass: &Pass,
+    block: &Block,
+    (mut dq, mut dk, dv): (Tensor, Tensor, Tensor),
+    saved: &Saved,
+    mut dn1: Option<&mut Option<Tensor>>,
+) -> Result<()> {
+    let Pass { ctx, spec, adapters, .. } = *pass;
+    rotate(pass, &dq, &dk, Direction::Backward)?;
+    if let (Some(q_norm), Some(k_norm), Some([(raw_q, saved_q), (raw_k, saved_k)])) =
+        (&block.q_norm, &block.k_norm, &saved.qkv.unnormed)
+    {
+        let heads = |x: &Tensor| x.reshape(((), spec.head_dim));
+        let new_dq = norm_backward(ctx, spec.norm, q_norm, &heads(&dq)?, raw_q, saved_q)?;
+        let new_dk = norm_backward(ctx, spec.norm, k_norm, &heads(&dk)?, raw_k, saved_k)?;
+        (dq, dk) = (new_dq.reshape(dq.dims())?, new_dk.reshape(dk.dims())?);
+    }
+    let mut grads = match spec.qkv {
+        QkvLayout::Separate => vec![dq, dk, dv],
+        _ => vec![qkv::merge(spec, (&dq, &dk, &dv))?],
+    };
+    if let Some(clip) = spec.clip_qkv {
+        for (dy, y) in grads.iter_mut().zip(&saved.qkv.unclamped) {
+            let inside = y.abs()?.le(f64::from(clip))?.to_dtype(dy.dtype())?;
+            *dy = dy.mul(&inside)?;
+        }
+    }
+    for ((linear, dy), h) in block.qkv.iter().zip(&grads).zip(&saved.lora_h) {
+        linear_backward(ctx, linear, dy, (&saved.n1, h.as_ref()), adapters, dn1.as_deref_mut())?;
+    }
+    Ok(())
+}
+
+/// Rotates q and k (or their gradients, backwards) in place, where positions are rotary.
+fn rotate(pass: &Pass, q: &Tensor, k: &Tensor, direction: Direction) -> Result<()> {
+    let Some(tables) = pass.rope else { return Ok(()) };
+    let Pass { ctx, spec, positions, .. } = *pass;
+    rope::rotate(ctx, q, spec.n_heads, spec.head_dim, tables, positions, direction)?;
+    rope::rotate(ctx, k, spec.n_kv_heads, spec.head_dim, tables, positions, direction)
+}

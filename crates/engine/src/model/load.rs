@@ -1,0 +1,298 @@
+//! From files to a [`Model`]: which tensor goes where, what is trained and what stays frozen.
+
+use super::adapter::{LoraOptions, Matcher, init_a, linear_paths};
+use super::{Block, Linear, Lora, Model, ModelError, NormModule, Param};
+use crate::ctx::Ctx;
+use crate::families::{self, Family};
+use crate::formats::peft::Bias;
+use crate::formats::{ModelFiles, Residency};
+use crate::signal::Signal;
+use crate::spec::{DecoderSpec, Slot};
+use crate::weight::Weight;
+use crate::Result;
+use candle_core::Tensor;
+use std::collections::HashSet;
+
+/// What is trained.
+#[derive(Clone, Debug)]
+pub enum Method {
+    /// Nothing: evaluation and generation.
+    Frozen,
+    /// Every parameter.
+    Full,
+    /// Adapters on the targets, and what `bias` and `modules_to_save` add.
+    Lora(LoraOptions),
+}
+
+/// Reads a model. Trained tensors become f32; frozen ones stay as the files store them.
+/// `signal` counts bytes, and can stop between tensors.
+pub fn load(ctx: &Ctx, files: &ModelFiles, method: &Method, seed: u64, signal: &Signal) -> Result<Model> {
+    let family = families::find(files.config())?;
+    let spec = (family.spec)(files.config())?;
+    let linears = linear_paths(&spec, family.module);
+    let matcher = match method {
+        Method::Lora(lora) => {
+            Some(Matcher::new(lora.target_modules.as_ref(), family.default_targets, &linears)?)
+        }
+        _ => None,
+    };
+    signal.begin(files.tensors().iter().map(|t| t.bytes as u64).sum());
+    let mut loader = Loader {
+        ctx,
+        files,
+        spec: &spec,
+        family,
+        method,
+        matcher,
+        seed,
+        signal,
+        params: vec![],
+        used: HashSet::new(),
+        base_params: 0,
+        n_adapters: 0,
+    };
+    let embedding = loader.linear(Slot::Embedding, 0)?;
+    let embedding_norm = spec.embedding_norm.then(|| loader.norm(Slot::EmbeddingNorm, 0)).transpose()?;
+    let blocks = (0..spec.n_layers).map(|layer| loader.block(layer)).collect::<Result<Vec<_>>>()?;
+    let final_norm = loader.norm(Slot::FinalNorm, 0)?;
+    let head = if spec.tied_head { loader.tied_head(&embedding)? } else { loader.linear(Slot::Head, 0)? };
+    loader.check_modules_to_save()?;
+    let unused_tensors = loader.unused();
+    let Loader { params, base_params, .. } = loader;
+    let adapter = match method {
+        Method::Lora(options) => Some(options.clone()),
+        _ => None,
+    };
+    Ok(Model {
+        ctx: ctx.clone(),
+        family,
+        embedding,
+        embedding_norm,
+        blocks,
+        final_norm,
+        head,
+        params,
+        adapter,
+        adapter_enabled: true,
+        base_params,
+        unused_tensors,
+        rope: None,
+        spec,
+    })
+}
+
+struct Loader<'a> {
+    ctx: &'a Ctx,
+    files: &'a ModelFiles,
+    spec: &'a DecoderSpec,
+    family: &'static Family,
+    method: &'a Method,
+    matcher: Option<Matcher>,
+    seed: u64,
+    signal: &'a Signal,
+    params: Vec<Param>,
+    used: HashSet<String>,
+    base_params: usize,
+    n_adapters: u32,
+}
+
+/// How a tensor is trained, if it is.
+#[derive(Clone, Copy, PartialEq)]
+enum Training {
+    Frozen,
+    /// In place: full fine-tuning, or a bias beside an adapter.
+    InBase,
+    /// A whole copy beside the base: `modules_to_save`.
+    Copy,
+}
+
+impl Loader<'_> {
+    fn block(&mut self, layer: usize) -> Result<Block> {
+        let slots = self.spec.block_slots();
+        let has = |slot| slots.contains(&slot);
+        let qkv: &[Slot] = if has(Slot::Qkv) { &[Slot::Qkv] } else { &[Slot::Q, Slot::K, Slot::V] };
+        Ok(Block {
+            attention_norm: self.norm(Slot::AttentionNorm, layer)?,
+            qkv: qkv.iter().map(|&slot| self.linear(slot, layer)).collect::<Result<Vec<_>>>()?,
+            q_norm: has(Slot::QNorm).then(|| self.norm(Slot::QNorm, layer)).transpose()?,
+            k_norm: has(Slot::KNorm).then(|| self.norm(Slot::KNorm, layer)).transpose()?,
+            o: self.linear(Slot::O, layer)?,
+            mlp_norm: has(Slot::MlpNorm).then(|| self.norm(Slot::MlpNorm, layer)).transpose()?,
+            gate: has(Slot::Gate).then(|| self.linear(Slot::Gate, layer)).transpose()?,
+            up: self.linear(Slot::Up, layer)?,
+            down: self.linear(Slot::Down, layer)?,
+        })
+    }
+
+    fn linear(&mut self, slot: Slot, layer: usize) -> Result<Linear> {
+        let name = (self.family.module)(slot, layer);
+        let targeted = slot.is_block_linear() && self.matcher.as_ref().is_some_and(|m| m.matches(&name));
+        let (rows, cols) = self.spec.weight_dims(slot);
+        let (weight, dweight) = self.matrix(&name, &[rows, cols])?;
+        let (bias, dbias) = match self.spec.has_bias(slot) {
+            true => self.vector(&name, "bias", rows, self.bias_training(&name, targeted), targeted)?,
+            false => (None, None),
+        };
+        let lora = match self.method {
+            Method::Lora(options) if targeted => Some(self.lora(&name, options, rows, cols)?),
+            _ => None,
+        };
+        Ok(Linear { name, weight, bias, dweight, dbias, lora })
+    }
+
+    /// The embedding's weight again; a copy of its own where `modules_to_save` names the head.
+    fn tied_head(&mut self, embedding: &Linear) -> Result<Linear> {
+        let name = (self.family.module)(Slot::Head, 0);
+        let mut head = Linear {
+            weight: embedding.weight.clone(),
+            dweight: embedding.dweight.clone(),
+            name,
+            bias: None,
+            dbias: None,
+            lora: None,
+        };
+        // PEFT trains a named embedding or head apart from its twin.
+        if self.module_training(&head.name) == Training::Copy {
+            let value = embedding.weight.to_tensor(&self.ctx.device)?.copy()?;
+            let grad = self.train(format!("{}.weight", head.name), &value, Training::Copy, true)?;
+            (head.weight, head.dweight) = (Weight::Tensor(value), Some(grad));
+        } else if self.module_training(&embedding.name) == Training::Copy {
+            head.weight = self.files.matrix(&format!("{}.weight", embedding.name), Residency::Mapped)?;
+            head.dweight = None;
+        }
+        Ok(head)
+    }
+
+    fn norm(&mut self, slot: Slot, layer: usize) -> Result<NormModule> {
+        let name = (self.family.module)(slot, layer);
+        let (len, _) = self.spec.weight_dims(slot);
+        let (weight, dweight) = self.vector(&name, "weight", len, self.module_training(&name), false)?;
+        let weight = weight.ok_or(ModelError::MissingTensor { name: name.clone() })?;
+        let (bias, dbias) = match self.spec.has_bias(slot) {
+            true => self.vector(&name, "bias", len, self.bias_training(&name, false), false)?,
+            false => (None, None),
+        };
+        Ok(NormModule { name, weight, bias, dweight, dbias })
+    }
+
+    fn matrix(&mut self, module: &str, dims: &[usize]) -> Result<(Weight, Option<Tensor>)> {
+        let name = format!("{module}.weight");
+        self.check(&name, dims)?;
+        let training = self.module_training(module);
+        if training == Training::Frozen {
+            return Ok((self.files.matrix(&name, Residency::Mapped)?, None));
+        }
+        let (_, data) = self.files.read_f32(&name)?;
+        self.files.release(&name);
+        let value = self.ctx.tensor(data, dims)?;
+        let grad = self.train(name, &value, training, true)?;
+        Ok((Weight::Tensor(value), Some(grad)))
+    }
+
+    /// A vector is small: always f32 in memory. `wrapped`: PEFT moved it below `base_layer`.
+    fn vector(
+        &mut self,
+        module: &str,
+        part: &str,
+        len: usize,
+        training: Training,
+        wrapped: bool,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let name = format!("{module}.{part}");
+        self.check(&name, &[len])?;
+        let (_, data) = self.files.read_f32(&name)?;
+        let value = self.ctx.tensor(data, &[len])?;
+        if training == Training::Frozen {
+            return Ok((Some(value), None));
+        }
+        let key = if wrapped { format!("{module}.base_layer.{part}") } else { name };
+        let grad = self.train(key, &value, training, false)?;
+        Ok((Some(value), Some(grad)))
+    }
+
+    fn lora(&mut self, module: &str, options: &LoraOptions, rows: usize, cols: usize) -> Result<Lora> {
+        let index = self.n_adapters;
+        self.n_adapters += 1;
+        let a = self.ctx.tensor(init_a(options.r, cols, self.seed, index), &[options.r, cols])?;
+        let b = self.ctx.zeros(&[rows, options.r])?;
+        let da = self.train(format!("{module}.lora_A.weight"), &a, Training::Copy, true)?;
+        let db = self.train(format!("{module}.lora_B.weight"), &b, Training::Copy, true)?;
+        Ok(Lora { a, b, da, db, scale: options.scale(), dropout: options.lora_dropout, index })
+    }
+
+    /// Registers a trained tensor and returns its gradient.
+    fn train(&mut self, name: String, value: &Tensor, training: Training, decay: bool) -> Result<Tensor> {
+        let name = match self.method {
+            Method::Lora(_) => format!("base_model.model.{name}"),
+            _ => name,
+        };
+        let grad = self.ctx.zeros(value.dims())?;
+        let in_base = training == Training::InBase;
+        self.params.push(Param { name, value: value.clone(), grad: grad.clone(), decay, in_base });
+        Ok(grad)
+    }
+
+    fn module_training(&self, module: &str) -> Training {
+        match self.method {
+            Method::Frozen => Training::Frozen,
+            Method::Full => Training::InBase,
+            Method::Lora(options) if options.saves(module) => Training::Copy,
+            Method::Lora(_) => Training::Frozen,
+        }
+    }
+
+    fn bias_training(&self, module: &str, targeted: bool) -> Training {
+        match (self.module_training(module), self.method) {
+            (Training::Frozen, Method::Lora(options)) => match options.bias {
+                Bias::All => Training::InBase,
+                Bias::LoraOnly if targeted => Training::InBase,
+                _ => Training::Frozen,
+            },
+            (training, _) => training,
+        }
+    }
+
+    /// The tensor is there with the shape that config.json promises.
+    fn check(&mut self, name: &str, expected: &[usize]) -> Result<()> {
+        if self.signal.cancelled() {
+            return Err(crate::Error::Cancelled);
+        }
+        let missing = || ModelError::MissingTensor { name: name.to_owned() };
+        let info = self.files.tensors().iter().find(|t| t.name == name).ok_or_else(missing)?;
+        if info.shape != expected {
+            let (found, expected) = (info.shape.clone(), expected.to_vec());
+            return Err(ModelError::WrongShape { name: name.to_owned(), found, expected }.into());
+        }
+        self.signal.advance(info.bytes as u64);
+        self.base_params += expected.iter().product::<usize>();
+        self.used.insert(name.to_owned());
+        Ok(())
+    }
+
+    fn check_modules_to_save(&self) -> Result<()> {
+        let Method::Lora(options) = self.method else { return Ok(()) };
+        let mut slots = self.spec.block_slots();
+        slots.extend([Slot::Embedding, Slot::FinalNorm, Slot::Head]);
+        let modules: Vec<String> = slots.iter().map(|&slot| (self.family.module)(slot, 0)).collect();
+        match options.modules_to_save.iter().find(|name| !modules.iter().any(|m| m.ends_with(name.as_str()))) {
+            None => Ok(()),
+            Some(name) => {
+                let modules = super::adapter::last_names(&modules);
+                Err(ModelError::NoModuleToSave { name: name.clone(), modules }.into())
+            }
+        }
+    }
+
+    /// What no module asked for, without what checkpoints are known to carry along.
+    fn unused(&self) -> Vec<String> {
+        let tied = format!("{}.weight", (self.family.module)(Slot::Head, 0));
+        let carried = |name: &str| {
+            name.ends_with("rotary_emb.inv_freq")
+                || name.ends_with("attn.bias") // causal masks that old exports keep
+                || name.ends_with("attn.masked_bias")
+                || (self.spec.tied_head && name == tied)
+        };
+        let names = self.files.tensors().iter().map(|t| &t.name);
+        names.filter(|name| !self.used.contains(*name) && !carried(name)).cloned().collect()
+    }
+}

@@ -1,0 +1,45 @@
+//! A whole model as a Hugging Face folder, tensor by tensor.
+
+use super::Model;
+use crate::ctx::read;
+use crate::formats::hf_folder::{ModelToWrite, SavedDtype, write_model_folder};
+use crate::formats::{ModelFiles, StoredDtype};
+use crate::{Error, Result};
+use std::path::Path;
+
+/// As `save_pretrained` splits by default.
+const SHARD_BYTES_MAX: u64 = 5_000_000_000;
+
+/// Writes trained values where there are any, the files' own elsewhere, in the dtype that most of the
+/// model was stored in; what was quantised is written as f32.
+pub fn write(model: &Model, files: &ModelFiles, dir: &Path) -> Result<()> {
+    let head = format!("{}.weight", model.head.name);
+    let kept = files.tensors().iter().filter(|t| {
+        !model.unused_tensors.contains(&t.name) && !(model.spec.tied_head && t.name == head)
+    });
+    let tensors: Vec<(String, Vec<usize>)> = kept.map(|t| (t.name.clone(), t.shape.clone())).collect();
+    let to_write = ModelToWrite {
+        config: files.config(),
+        generation_config: files.generation_config(),
+        tensors: &tensors,
+        dtype: stored_dtype(files),
+        max_shard_bytes: SHARD_BYTES_MAX,
+    };
+    write_model_folder(dir, &to_write, |name| match model.params.iter().find(|p| p.name == name) {
+        Some(param) => read::<f32, _>(&param.value, <[f32]>::to_vec),
+        None => Ok::<_, Error>(files.read_f32(name)?.1),
+    })
+}
+
+fn stored_dtype(files: &ModelFiles) -> SavedDtype {
+    let bytes = |dtype| files.tensors().iter().filter(|t| t.dtype == dtype).map(|t| t.bytes).sum::<usize>();
+    let total: usize = files.tensors().iter().map(|t| t.bytes).sum();
+    let most = |dtype| 2 * bytes(dtype) > total;
+    if most(StoredDtype::Bf16) {
+        SavedDtype::Bf16
+    } else if most(StoredDtype::F16) {
+        SavedDtype::F16
+    } else {
+        SavedDtype::F32
+    }
+}

@@ -1,0 +1,186 @@
+//! A model, its optimizer and what the bridge may ask of them. Belongs to one thread.
+
+use crate::ctx::{Ctx, Precision};
+use crate::decoder::MicroBatch;
+use crate::error::{Code, Result};
+use crate::formats::ModelFiles;
+use crate::generate::{GenerateOptions, generate};
+use crate::model::adapter::last_names;
+use crate::model::{self, Method, Model, adapter_files, write};
+use crate::options::{ComputeDtype, EngineOptions, MethodOptions};
+use crate::plan::{Plan, PlanError, plan};
+use crate::signal::Signal;
+use crate::train::{self, StepReport, Trainer};
+use crate::machine;
+use candle_core::Device;
+use kernels::Isa;
+use serde::Serialize;
+use std::path::Path;
+
+/// An open model with everything a training needs.
+pub struct Session {
+    files: ModelFiles,
+    model: Model,
+    trainer: Trainer,
+    signal: Signal,
+}
+
+/// What a loaded session tells about itself.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionInfo {
+    pub trainable_params: usize,
+    pub all_params: usize,
+    pub model_type: String,
+    pub vocab_size: usize,
+    pub max_positions: usize,
+    /// The last names of the blocks' linears: what an adapter can be on.
+    pub linear_modules: Vec<String>,
+    /// Tensors of the files that no module asked for.
+    pub unused_tensors: Vec<String>,
+    pub threads: usize,
+    pub isa: &'static str,
+    pub plan: Plan,
+}
+
+/// A session that can't be opened on this machine, or asked for what it can't do.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    #[error("LORA_TRAIN_ISA is `{name}`, which this CPU does not have")]
+    UnknownIsa { name: String, known: String },
+    #[error("there is no adapter to save: the session trains the whole model")]
+    NoAdapter,
+    #[error("the prompt has no token")]
+    EmptyPrompt,
+    #[error("the handle was not loaded, or is closed")]
+    NotLoaded,
+}
+
+impl SessionError {
+    pub fn code(&self) -> Code {
+        match self {
+            Self::UnknownIsa { .. } => Code::Device,
+            Self::NoAdapter | Self::NotLoaded => Code::Internal,
+            Self::EmptyPrompt => Code::Config,
+        }
+    }
+
+    pub fn hint(&self) -> String {
+        match self {
+            Self::UnknownIsa { known, .. } => format!("It has {known}."),
+            Self::NoAdapter => "Save the model instead.".into(),
+            Self::EmptyPrompt => "Give some text.".into(),
+            Self::NotLoaded => "Call load first.".into(),
+        }
+    }
+}
+
+impl Session {
+    /// Plans, then loads. Refused before anything is read where the plan does not fit.
+    pub fn open(options: &EngineOptions, signal: &Signal) -> Result<(Session, SessionInfo)> {
+        let ctx = context(options.compute_dtype)?;
+        let files = ModelFiles::open(&options.model)?;
+        let plan = plan(options, &files, Some(measured_gflops(&ctx)))?;
+        if !plan.fits {
+            return Err(PlanError(Box::new(plan)).into());
+        }
+        let (method, adapter) = method_of(options)?;
+        let mut model = model::load(&ctx, &files, &method, options.seed, signal)?;
+        if let Some(tensors) = adapter {
+            adapter_files::load_into(&mut model, &tensors)?;
+        }
+        let trainer = Trainer::new(&model, options.optimizer.clone(), options.seed, plan.recomputed_blocks)?;
+        let linears: Vec<String> = model.block_linears().map(|linear| linear.name.clone()).collect();
+        let info = SessionInfo {
+            trainable_params: model.trainable_params(),
+            all_params: model.all_params(),
+            model_type: model.spec.model_type.clone(),
+            vocab_size: model.spec.vocab_size,
+            max_positions: model.spec.max_positions,
+            linear_modules: last_names(&linears),
+            unused_tensors: model.unused_tensors.clone(),
+            threads: rayon::current_num_threads(),
+            isa: ctx.isa.name(),
+            plan,
+        };
+        Ok((Session { files, model, trainer, signal: signal.clone() }, info))
+    }
+
+    pub fn step(&mut self, micros: &[MicroBatch], learning_rate: f64) -> Result<StepReport> {
+        self.trainer.step(&mut self.model, micros, learning_rate, &self.signal)
+    }
+
+    /// `(summed loss, supervised tokens)`, without a step.
+    pub fn evaluate(&mut self, micros: &[MicroBatch]) -> Result<(f64, usize)> {
+        let mut sum = (0.0, 0);
+        for micro in micros {
+            let (loss, tokens) = train::evaluate(&mut self.model, micro, &self.signal)?;
+            sum = (sum.0 + loss, sum.1 + tokens);
+        }
+        Ok(sum)
+    }
+
+    /// Returns the new ids only.
+    pub fn generate(&mut self, prompt: &[u32], options: &GenerateOptions) -> Result<Vec<u32>> {
+        if prompt.is_empty() {
+            return Err(SessionError::EmptyPrompt.into());
+        }
+        generate(&mut self.model, prompt, options, &self.signal)
+    }
+
+    /// Writes the adapter as PEFT does.
+    pub fn save_adapter(&self, dir: &Path, base_model_name: &str) -> Result<()> {
+        adapter_files::write(&self.model, dir, base_model_name)
+    }
+
+    /// Writes the whole model as a Hugging Face folder.
+    pub fn save_model(&self, dir: &Path) -> Result<()> {
+        write::write(&self.model, &self.files, dir)
+    }
+}
+
+/// The plan alone: only headers are read.
+pub fn plan_only(options: &EngineOptions) -> Result<Plan> {
+    let ctx = context(options.compute_dtype)?;
+    let files = ModelFiles::open(&options.model)?;
+    plan(options, &files, Some(measured_gflops(&ctx)))
+}
+
+/// The fastest instruction set, or the one that `LORA_TRAIN_ISA` names.
+pub fn isa() -> Result<Isa> {
+    let Some(name) = std::env::var_os("LORA_TRAIN_ISA").filter(|name| !name.is_empty()) else {
+        return Ok(Isa::best());
+    };
+    let name = name.to_string_lossy().into_owned();
+    Isa::by_name(&name).ok_or_else(|| {
+        let known = Isa::available().into_iter().map(Isa::name).collect::<Vec<_>>().join(", ");
+        SessionError::UnknownIsa { name, known }.into()
+    })
+}
+
+fn context(dtype: ComputeDtype) -> Result<Ctx> {
+    Ok(Ctx { device: Device::Cpu, isa: isa()?, precision: Precision::from(dtype) })
+}
+
+fn measured_gflops(ctx: &Ctx) -> f64 {
+    machine::gemm_gflops(ctx.isa, ctx.precision, 0.05)
+}
+
+/// What is trained, and the adapter's tensors where one is given. An adapter decides its own shape;
+/// without training it is only applied.
+fn method_of(options: &EngineOptions) -> Result<(Method, Option<Vec<adapter_files::NamedTensor>>)> {
+    match (&options.adapter, &options.method) {
+        (None, method) => Ok((Method::from(method), None)),
+        (Some(dir), MethodOptions::None | MethodOptions::Lora(_)) => {
+            let (lora, tensors) = adapter_files::read(dir)?;
+            let lora = match &options.method {
+                MethodOptions::Lora(given) => {
+                    crate::model::adapter::LoraOptions { lora_dropout: given.lora_dropout, ..lora }
+                }
+                _ => lora,
+            };
+            Ok((Method::Lora(lora), Some(tensors)))
+        }
+        (Some(_), MethodOptions::Full) => Ok((Method::Full, None)),
+    }
+}

@@ -1,0 +1,210 @@
+//! One optimizer step: forward and backward of every micro-batch, the norm of all gradients, clipping,
+//! AdamW. Nothing of a step is kept when it fails or is cancelled: weights change only at its end.
+
+use crate::decoder::{self, MicroBatch, StepKey, Training};
+use crate::error::Code;
+use crate::model::Model;
+use crate::ops::adamw::{self, AdamWStep};
+use crate::ops::elementwise;
+use crate::signal::Signal;
+use crate::Result;
+use crate::ctx::write;
+use candle_core::Tensor;
+use serde::Deserialize;
+
+/// Why a step can't be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    #[error("step {step} has no supervised token")]
+    NoSupervisedToken { step: u64 },
+    #[error("step {step}: the {what} is not finite, first in `{name}`")]
+    Diverged { step: u64, what: &'static str, name: String },
+    #[error("token id {id} in row {row} of step {step} is not below the vocabulary of {vocab_size}")]
+    TokenOutOfRange { step: u64, row: usize, id: u32, vocab_size: usize },
+    #[error("the batch of step {step} is inconsistent: {reason}")]
+    BadBatch { step: u64, reason: String },
+}
+
+impl TrainError {
+    pub fn code(&self) -> Code {
+        match self {
+            Self::NoSupervisedToken { .. } | Self::TokenOutOfRange { .. } => Code::Data,
+            Self::Diverged { .. } => Code::Diverged,
+            Self::BadBatch { .. } => Code::Internal,
+        }
+    }
+
+    pub fn hint(&self) -> String {
+        match self {
+            Self::NoSupervisedToken { .. } => "Raise model_max_length, or drop the rows whose answers it cuts off.",
+            Self::Diverged { .. } => "Lower learning_rate, lengthen the warm-up or set max_grad_norm; the last saved state is untouched.",
+            Self::TokenOutOfRange { .. } => "Use the tokenizer that belongs to the model.",
+            Self::BadBatch { .. } => "This is a bug of lora-train; please report it with the command that you ran.",
+        }
+        .to_owned()
+    }
+}
+
+/// What stays the same from step to step.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OptimizerOptions {
+    pub beta1: f64,
+    pub beta2: f64,
+    pub eps: f64,
+    pub weight_decay: f64,
+    /// Gradients are scaled down to this norm; 0 leaves them.
+    pub max_grad_norm: f64,
+    /// Decay norms and biases too: plain `torch.optim.AdamW` over all parameters.
+    #[serde(default)]
+    pub decay_all: bool,
+}
+
+/// AdamW with its moments, beside a model's parameters.
+pub struct Trainer {
+    pub options: OptimizerOptions,
+    pub seed: u64,
+    /// Blocks that backward computes again from their input.
+    pub recomputed_blocks: usize,
+    /// Steps taken so far.
+    pub step: u64,
+    moments: Vec<(Tensor, Tensor)>,
+}
+
+/// What a step reports.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// Mean over all supervised tokens of the step.
+    pub loss: f64,
+    /// L2 norm over all gradients, before clipping.
+    pub grad_norm: f64,
+    pub tokens: usize,
+    pub supervised_tokens: usize,
+}
+
+impl Trainer {
+    pub fn new(model: &Model, options: OptimizerOptions, seed: u64, recomputed_blocks: usize) -> Result<Trainer> {
+        let zeros = |p: &crate::model::Param| model.ctx.zeros(p.value.dims());
+        let moments = model.params.iter().map(|p| Ok((zeros(p)?, zeros(p)?))).collect::<Result<_>>()?;
+        Ok(Trainer { options, seed, recomputed_blocks, step: 0, moments })
+    }
+
+    /// Takes one step at `learning_rate`.
+    pub fn step(&mut self, model: &mut Model, micros: &[MicroBatch], learning_rate: f64, signal: &Signal) -> Result<StepReport> {
+        signal.begin(2 * (micros.len() * model.blocks.len()) as u64);
+        let (loss, supervised_tokens) = self.gradients(model, micros, signal)?;
+        let grad_norm = self.grad_norm(model)?;
+        self.update(model, learning_rate, grad_norm)?;
+        self.step += 1;
+        let tokens = micros.iter().map(MicroBatch::n_tokens).sum();
+        Ok(StepReport { loss, grad_norm, tokens, supervised_tokens })
+    }
+
+    /// Fills every gradient with that of the mean loss; returns `(mean loss, supervised tokens)`.
+    pub fn gradients(&self, model: &mut Model, micros: &[MicroBatch], signal: &Signal) -> Result<(f64, usize)> {
+        let step = self.step + 1;
+        micros.iter().try_for_each(|micro| check(micro, model.spec.vocab_size, step))?;
+        let supervised: usize = micros.iter().map(|m| m.targets().len()).sum();
+        if supervised == 0 {
+            return Err(TrainError::NoSupervisedToken { step }.into());
+        }
+        for param in &model.params {
+            write(&param.grad, |grad| grad.fill(0.0))?;
+        }
+        let mut loss_sum = 0.0;
+        for (micro, batch) in micros.iter().enumerate() {
+            if batch.targets().is_empty() {
+                continue; // nothing to learn from: its gradients would be zeros
+            }
+            let run = Training {
+                dloss: (1.0 / supervised as f64) as f32,
+                key: StepKey { seed: self.seed, step, micro: micro as u32 },
+                recomputed_blocks: self.recomputed_blocks,
+                signal,
+            };
+            loss_sum += decoder::loss_and_grads(model, batch, &run)?;
+        }
+        let loss = loss_sum / supervised as f64;
+        if !loss.is_finite() {
+            return Err(TrainError::Diverged { step, what: "loss", name: first_bad(model)? }.into());
+        }
+        Ok((loss, supervised))
+    }
+
+    /// The L2 norm over all gradients.
+    pub fn grad_norm(&self, model: &Model) -> Result<f64> {
+        let mut sum = 0.0;
+        for param in &model.params {
+            sum += elementwise::sum_sq(&model.ctx, &param.grad)?;
+        }
+        let step = self.step + 1;
+        if !sum.is_finite() {
+            return Err(TrainError::Diverged { step, what: "gradient", name: first_bad(model)? }.into());
+        }
+        Ok(sum.sqrt())
+    }
+
+    /// AdamW with the gradients scaled by `min(1, max_grad_norm / (norm + 1e-6))`, as torch clips.
+    fn update(&mut self, model: &Model, lr: f64, grad_norm: f64) -> Result<()> {
+        let max = self.options.max_grad_norm;
+        let grad_scale = if max > 0.0 { (max / (grad_norm + 1e-6)).min(1.0) } else { 1.0 };
+        for (param, (m, v)) in model.params.iter().zip(&self.moments) {
+            let decays = param.decay || self.options.decay_all;
+            let step = AdamWStep {
+                lr,
+                beta1: self.options.beta1,
+                beta2: self.options.beta2,
+                eps: self.options.eps,
+                weight_decay: if decays { self.options.weight_decay } else { 0.0 },
+                step: self.step + 1,
+                grad_scale: grad_scale as f32,
+            };
+            adamw::update(&model.ctx, &step, &param.value, &param.grad, m, v)?;
+        }
+        Ok(())
+    }
+}
+
+/// `(summed loss, supervised tokens)` of a batch without a step.
+pub fn evaluate(model: &mut Model, batch: &MicroBatch, signal: &Signal) -> Result<(f64, usize)> {
+    check(batch, model.spec.vocab_size, 0)?;
+    signal.begin(model.blocks.len() as u64);
+    decoder::loss(model, batch, signal)
+}
+
+/// The first parameter whose gradient is not finite, or where the loss left the numbers.
+fn first_bad(model: &Model) -> Result<String> {
+    for param in &model.params {
+        if elementwise::first_non_finite(&model.ctx, &param.value)?.is_some()
+            || elementwise::first_non_finite(&model.ctx, &param.grad)?.is_some()
+        {
+            return Ok(param.name.clone());
+        }
+    }
+    Ok("the loss".into())
+}
+
+/// A batch comes over the bridge: its parts must agree before they index anything.
+fn check(batch: &MicroBatch, vocab_size: usize, step: u64) -> Result<(), TrainError> {
+    let bad = |reason: String| Err(TrainError::BadBatch { step, reason });
+    let starts = &batch.seq_starts;
+    if batch.labels.len() != batch.ids.len() {
+        return bad(format!("{} ids, {} labels", batch.ids.len(), batch.labels.len()));
+    }
+    if starts.first() != Some(&0) || starts.last() != Some(&batch.ids.len()) || !starts.is_sorted() {
+        return bad("seq_starts don't run from 0 to the number of ids".into());
+    }
+    let out_of_range = |id: &u32| *id as usize >= vocab_size;
+    let label = |label: &i32| u32::try_from(*label).ok();
+    let found = batch.ids.iter().position(out_of_range).map(|at| (at, batch.ids[at])).or_else(|| {
+        let labels = batch.labels.iter().map(label);
+        labels.enumerate().find_map(|(at, id)| Some((at, id.filter(out_of_range)?)))
+    });
+    match found {
+        None => Ok(()),
+        Some((at, id)) => {
+            let row = starts.partition_point(|&start| start <= at).saturating_sub(1);
+            Err(TrainError::TokenOutOfRange { step, row, id, vocab_size })
+        }
+    }
+}

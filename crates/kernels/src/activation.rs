@@ -1,0 +1,193 @@
+//! The activations of an MLP, plain and gated, and their gradients.
+//!
+//! ```text
+//! silu(x)      = x / (1 + exp(−x))
+//! gelu(x)      = x · (1 + erf(x/√2)) / 2
+//! gelu_tanh(x) = x · (1 + tanh(√(2/π) · (x + 0.044715·x³))) / 2
+//! gated   y = f(gate) · up        dgate = dy · up · f'(gate)        dup = dy · f(gate)
+//! plain   y = f(x)                dx = dy · f'(x)
+//! ```
+//! Shapes: all of a function's slices have one length.
+
+use crate::Isa;
+use crate::blocks::ELEMENTS;
+use crate::simd::{erf, exp, shells, tanh};
+use rayon::prelude::*;
+use std::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    Silu,
+    /// By erf.
+    Gelu,
+    GeluTanh,
+}
+
+/// `y = f(x)`.
+pub fn plain_forward(isa: Isa, f: Activation, x: &[f32], y: &mut [f32]) {
+    assert_eq!(x.len(), y.len(), "plain_forward: x and y differ in length");
+    y.par_chunks_mut(ELEMENTS)
+        .zip(x.par_chunks(ELEMENTS))
+        .for_each(|(y, x)| plain_forward_block(isa, f, x, y));
+}
+
+/// `dx = dy · f'(x)`.
+pub fn plain_backward(isa: Isa, f: Activation, dy: &[f32], x: &[f32], dx: &mut [f32]) {
+    assert!(dy.len() == dx.len() && x.len() == dx.len(), "plain_backward: lengths differ");
+    dx.par_chunks_mut(ELEMENTS)
+        .zip(dy.par_chunks(ELEMENTS).zip(x.par_chunks(ELEMENTS)))
+        .for_each(|(dx, (dy, x))| plain_backward_block(isa, f, dy, x, dx));
+}
+
+/// `y = f(gate) · up`.
+pub fn gated_forward(isa: Isa, f: Activation, gate: &[f32], up: &[f32], y: &mut [f32]) {
+    assert!(gate.len() == y.len() && up.len() == y.len(), "gated_forward: lengths differ");
+    y.par_chunks_mut(ELEMENTS)
+        .zip(gate.par_chunks(ELEMENTS).zip(up.par_chunks(ELEMENTS)))
+        .for_each(|(y, (gate, up))| gated_forward_block(isa, f, gate, up, y));
+}
+
+/// `dgate = dy · up · f'(gate)`, `dup = dy · f(gate)`.
+pub fn gated_backward(
+    isa: Isa,
+    f: Activation,
+    dy: &[f32],
+    (gate, up): (&[f32], &[f32]),
+    (dgate, dup): (&mut [f32], &mut [f32]),
+) {
+    let len = dy.len();
+    assert!(gate.len() == len && up.len() == len, "gated_backward: lengths differ");
+    assert!(dgate.len() == len && dup.len() == len, "gated_backward: lengths differ");
+    let inputs = gate.par_chunks(ELEMENTS).zip(up.par_chunks(ELEMENTS));
+    let outputs = dgate.par_chunks_mut(ELEMENTS).zip(dup.par_chunks_mut(ELEMENTS));
+    dy.par_chunks(ELEMENTS).zip(inputs).zip(outputs).for_each(|((dy, inputs), outputs)| {
+        gated_backward_block(isa, f, dy, inputs, outputs);
+    });
+}
+
+shells! {
+    fn plain_forward_block(f: Activation, x: &[f32], y: &mut [f32]) = plain_forward_body;
+    fn plain_backward_block(f: Activation, dy: &[f32], x: &[f32], dx: &mut [f32]) = plain_backward_body;
+    fn gated_forward_block(f: Activation, gate: &[f32], up: &[f32], y: &mut [f32]) = gated_forward_body;
+    fn gated_backward_block(
+        f: Activation, dy: &[f32], inputs: (&[f32], &[f32]), outputs: (&mut [f32], &mut [f32]),
+    ) = gated_backward_body;
+}
+
+/// One loop for each activation, `$f` standing for its function.
+macro_rules! per_activation {
+    ($activation:expr, $f:ident => $loop:expr) => {
+        match $activation {
+            Activation::Silu => {
+                let $f = silu;
+                $loop
+            }
+            Activation::Gelu => {
+                let $f = gelu;
+                $loop
+            }
+            Activation::GeluTanh => {
+                let $f = gelu_tanh;
+                $loop
+            }
+        }
+    };
+}
+
+#[inline(always)]
+fn plain_forward_body(f: Activation, x: &[f32], y: &mut [f32]) {
+    per_activation!(f, f => y.iter_mut().zip(x).for_each(|(y, &x)| *y = f(x).0));
+}
+
+#[inline(always)]
+fn plain_backward_body(f: Activation, dy: &[f32], x: &[f32], dx: &mut [f32]) {
+    per_activation!(f, f => {
+        dx.iter_mut().zip(dy).zip(x).for_each(|((dx, &dy), &x)| *dx = dy * f(x).1)
+    });
+}
+
+#[inline(always)]
+fn gated_forward_body(f: Activation, gate: &[f32], up: &[f32], y: &mut [f32]) {
+    per_activation!(f, f => {
+        y.iter_mut().zip(gate).zip(up).for_each(|((y, &gate), &up)| *y = f(gate).0 * up)
+    });
+}
+
+#[inline(always)]
+fn gated_backward_body(
+    f: Activation,
+    dy: &[f32],
+    (gate, up): (&[f32], &[f32]),
+    (dgate, dup): (&mut [f32], &mut [f32]),
+) {
+    per_activation!(f, f => {
+        let inputs = dy.iter().zip(gate).zip(up);
+        for ((dgate, dup), ((&dy, &gate), &up)) in dgate.iter_mut().zip(dup).zip(inputs) {
+            let (value, slope) = f(gate);
+            *dgate = dy * up * slope;
+            *dup = dy * value;
+        }
+    });
+}
+
+/// `(silu(x), silu'(x))`. A caller that uses one of them pays for one of them.
+#[inline(always)]
+fn silu(x: f32) -> (f32, f32) {
+    let s = 1.0 / (1.0 + exp(-x));
+    (x * s, s * (1.0 + x * (1.0 - s)))
+}
+
+/// `(gelu(x), gelu'(x))` by erf.
+#[inline(always)]
+fn gelu(x: f32) -> (f32, f32) {
+    const DENSITY_AT_0: f32 = FRAC_2_SQRT_PI * FRAC_1_SQRT_2 / 2.0; // 1/√(2π)
+    let cumulative = 0.5 * (1.0 + erf(x * FRAC_1_SQRT_2));
+    let density = DENSITY_AT_0 * exp(-0.5 * x * x);
+    (x * cumulative, cumulative + x * density)
+}
+
+/// `(gelu_tanh(x), gelu_tanh'(x))`.
+#[inline(always)]
+fn gelu_tanh(x: f32) -> (f32, f32) {
+    const SQRT_2_OVER_PI: f32 = FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
+    const CUBE: f32 = 0.044_715;
+    let t = tanh(SQRT_2_OVER_PI * x * (1.0 + CUBE * x * x));
+    let slope = SQRT_2_OVER_PI * (1.0 + 3.0 * CUBE * x * x);
+    let half = 0.5 * (1.0 + t);
+    (x * half, half + 0.5 * x * (1.0 - t * t) * slope)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{same_bits, values};
+
+    #[test]
+    fn the_same_bits_on_every_set_and_for_any_number_of_threads() {
+        for f in [Activation::Silu, Activation::Gelu, Activation::GeluTanh] {
+            for n in [0, 1, 31, 3 * ELEMENTS + 7] {
+                let (x, up, dy) = (values(1, n), values(2, n), values(3, n));
+                same_bits(|isa| {
+                    let [mut y, mut dx, mut z, mut dgate, mut dup] = [(); 5].map(|()| vec![0.0; n]);
+                    plain_forward(isa, f, &x, &mut y);
+                    plain_backward(isa, f, &dy, &x, &mut dx);
+                    gated_forward(isa, f, &x, &up, &mut z);
+                    gated_backward(isa, f, &dy, (&x, &up), (&mut dgate, &mut dup));
+                    [y, dx, z, dgate, dup].concat()
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn far_from_zero_they_are_the_identity_or_zero() {
+        let x = [-1e4, -100.0, 100.0, 1e4];
+        for f in [Activation::Silu, Activation::Gelu, Activation::GeluTanh] {
+            let (mut y, mut dx) = ([1.0; 4], [2.0; 4]);
+            plain_forward(Isa::best(), f, &x, &mut y);
+            plain_backward(Isa::best(), f, &[1.0; 4], &x, &mut dx);
+            assert!(y[..2].iter().chain(&dx[..2]).all(|y| y.abs() < 1e-30), "{f:?}: {y:?} {dx:?}");
+            assert_eq!((&y[2..], &dx[2..]), (&x[2..], &[1.0, 1.0][..]), "{f:?}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What a microkernel is to the loops around it, where its sums go, and the one in plain Rust.
+//!
+//! ```text
+//! sums[r][j] = Σ_p a[p][r] · b[p][j]      p ascending, one rounding a step (portable: two)
+//! c[r][j]    = or += alpha · sums[r][j]
+//! ```
+//! Every kernel adds the products of one element of `c` in the order of `p`, whatever the tile's
+//! height and wherever it lies. So the bits of an element depend on its row of `a`, its column of
+//! `b` and `k` only. Nothing here decides how `c` is cut into tiles.
+
+use super::Store;
+use super::pack::{Encoding, Panel, PlainTranspose, pack_panel};
+use std::marker::PhantomData;
+
+/// The arithmetic of one instruction set at one precision.
+///
+/// Panels are of 32-bit words: an f32's bits, or two neighbours in k as bf16 (see [`Encoding`]).
+pub(crate) trait Kernel: Copy + Send + Sync {
+    /// Rows of the tallest tile, and columns of every tile.
+    const MR: usize;
+    const NR: usize;
+    /// Words of k summed in registers before they are added to `c`: so many that a panel of `b`
+    /// with one of `a` fits the L1 cache. It decides the rounding, so it is a constant.
+    const K_BLOCK: usize;
+    /// Multiplications and additions of one round of [`Kernel::spin`].
+    const SPIN_FLOPS: usize;
+
+    fn encoding(self) -> Encoding;
+
+    /// Packs one panel; `out` is as long as [`Panel::words`] says.
+    fn pack(self, panel: &Panel, out: &mut [u32]);
+
+    /// One tile of `rows` ≤ `MR`: `a` is `[k words, rows]`, `b` `[k words, NR]`.
+    fn tile(self, rows: usize, a: &[u32], b: &[u32], c: Tile);
+
+    /// The kernel's arithmetic on registers alone, so often: what the peak is measured with.
+    fn spin(self, rounds: usize) -> f32;
+}
+
+/// The place of a tile in `c`, and what to do with its sums.
+pub(crate) struct Tile<'c> {
+    corner: *mut f32,
+    row_stride: usize,
+    col_stride: usize,
+    rows: usize,
+    cols: usize,
+    alpha: f32,
+    store: Store,
+    of: PhantomData<&'c mut f32>,
+}
+
+/// The matrix `c` as the tasks of one product share it.
+#[derive(Clone, Copy)]
+pub(super) struct Output<'c> {
+    first: *mut f32,
+    len: usize,
+    pub(super) row_stride: usize,
+    pub(super) col_stride: usize,
+    pub(super) alpha: f32,
+    of: PhantomData<&'c mut f32>,
+}
+
+// SAFETY: the pointer is that of a `&mut [f32]`, which may move between threads; `Output::tile`,
+// whose caller promises that no two live tiles overlap, is the only way to its elements.
+unsafe impl Send for Output<'_> {}
+// SAFETY: as above; a shared `Output` gives out disjoint tiles only.
+unsafe impl Sync for Output<'_> {}
+
+impl<'c> Output<'c> {
+    /// `c` is row-major with rows of `cols`; strides swap if the product is computed transposed.
+    pub(super) fn new(c: &'c mut [f32], cols: usize, transposed: bool, alpha: f32) -> Output<'c> {
+        let (row_stride, col_stride) = if transposed { (1, cols) } else { (cols, 1) };
+        Output {
+            first: c.as_mut_ptr(),
+            len: c.len(),
+            row_stride,
+            col_stride,
+            alpha,
+            of: PhantomData,
+        }
+    }
+
+    /// The tile of `rows` × `cols` elements whose first is (i, j).
+    ///
+    /// # Safety
+    /// - No other tile that is alive overlaps this one.
+    pub(super) unsafe fn tile(
+        &self,
+        (i, j): (usize, usize),
+        (rows, cols): (usize, usize),
+        store: Store,
+    ) -> Tile<'c> {
+        let Output { row_stride, col_stride, alpha, .. } = *self;
+        let first = i * row_stride + j * col_stride;
+        let last = (i + rows - 1) * row_stride + (j + cols - 1) * col_stride;
+        assert!(rows > 0 && cols > 0 && last < self.len, "a tile outside of c");
+        // SAFETY: `first <= last < len`, just checked.
+        let corner = unsafe { self.first.add(first) };
+        Tile { corner, row_stride, col_stride, rows, cols, alpha, store, of: PhantomData }
+    }
+}
+
+impl Tile<'_> {
+    /// Stores the tile's part of `sums`, or adds it to what is there.
+    #[inline(always)]
+    pub(super) fn put<const N: usize>(self, sums: &[[f32; N]]) {
+        assert!(self.rows <= sums.len() && self.cols <= N);
+        if self.col_stride != 1 {
+            return self.put_columns(sums);
+        }
+        for (r, sums) in sums[..self.rows].iter().enumerate() {
+            // SAFETY: `Output::tile` checked that the tile's last element lies inside of `c`, this
+            // row's `cols` elements lie before it, and no other live tile holds any of them.
+            let row = unsafe {
+                std::slice::from_raw_parts_mut(self.corner.add(r * self.row_stride), self.cols)
+            };
+            match <&mut [f32; N]>::try_from(&mut *row) {
+                Ok(row) => self.put_run(row, sums),
+                Err(_) => self.put_run(row, &sums[..self.cols]),
+            }
+        }
+    }
+
+    /// The same for a `c` seen transposed, whose columns are contiguous.
+    #[inline(always)]
+    fn put_columns<const N: usize>(self, sums: &[[f32; N]]) {
+        for j in 0..self.cols {
+            // SAFETY: as in `put`, with `rows` contiguous elements (`row_stride` is 1).
+            let column = unsafe {
+                std::slice::from_raw_parts_mut(self.corner.add(j * self.col_stride), self.rows)
+            };
+            for (out, sums) in column.iter_mut().zip(sums) {
+                let product = self.alpha * sums[j];
+                *out = if self.store == Store::Add { *out + product } else { product };
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn put_run(&self, out: &mut [f32], sums: &[f32]) {
+        match self.store {
+            Store::Overwrite => {
+                for (out, sum) in out.iter_mut().zip(sums) {
+                    *out = self.alpha * sum;
+                }
+            }
+            Store::Add => {
+                for (out, sum) in out.iter_mut().zip(sums) {
+                    *out += self.alpha * sum;
+                }
+            }
+        }
+    }
+}
+
+/// Calls `$tile::<R> $args` with the constant R that equals `$rows`.
+macro_rules! with_rows {
+    ($rows:expr, [$($r:literal)*], $tile:ident $args:tt) => {
+        match $rows {
+            $($r => $tile::<$r> $args,)*
+            rows => unreachable!("a tile of {rows} rows"),
+        }
+    };
+}
+pub(super) use with_rows;
+
+/// Plain Rust that the compiler vectorises for the target's baseline.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable(pub(crate) Encoding);
+
+impl Kernel for Portable {
+    const MR: usize = 4;
+    const NR: usize = 8;
+    const K_BLOCK: usize = 256;
+    const SPIN_FLOPS: usize = 2 * 4 * 8;
+
+    fn encoding(self) -> Encoding {
+        self.0
+    }
+
+    fn pack(self, panel: &Panel, out: &mut [u32]) {
+        pack_panel(PlainTranspose, panel, out);
+    }
+
+    fn tile(self, rows: usize, a: &[u32], b: &[u32], c: Tile) {
+        with_rows!(rows, [1 2 3 4], portable_tile(a, b, c))
+    }
+
+    fn spin(self, rounds: usize) -> f32 {
+        let mut sums = [[0.0f32; 8]; 4];
+        let (x, y) = std::hint::black_box((1.0f32, [1e-3f32; 8]));
+        for _ in 0..rounds {
+            for row in &mut sums {
+                for (sum, y) in row.iter_mut().zip(&y) {
+                    *sum += x * y;
+                }
+            }
+        }
+        sums.as_flattened().iter().sum()
+    }
+}
+
+fn portable_tile<const R: usize>(a: &[u32], b: &[u32], c: Tile) {
+    let mut sums = [[0.0f32; 8]; R];
+    for (a, b) in a.as_chunks::<R>().0.iter().zip(b.as_chunks::<8>().0) {
+        for r in 0..R {
+            for j in 0..8 {
+                sums[r][j] += f32::from_bits(a[r]) * f32::from_bits(b[j]);
+            }
+        }
+    }
+    c.put(&sums);
+}

@@ -1,0 +1,202 @@
+//! The matrix product, `c = or += alpha · a · b`, for every element type that weights are stored in.
+//!
+//! Callers describe operands as strided views ([`Mat`]), so a transposed or frozen 16-bit weight is
+//! never copied: it is converted while it is packed. Nothing here knows what a layer is.
+//!
+//! Shapes: a `[m, k]` · b `[k, n]` · c `[m, n]`.
+
+mod blocks;
+mod kernel;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod pack;
+#[cfg(test)]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use crate::Isa;
+use half::{bf16, f16};
+
+use kernel::{Kernel, Portable};
+#[cfg(target_arch = "aarch64")]
+use neon::F32Neon;
+use pack::Encoding;
+#[cfg(target_arch = "x86_64")]
+use x86::{Bf16Avx512, F32Avx2, F32Avx512};
+
+/// The elements of an operand, in the type that they are stored in.
+#[derive(Clone, Copy, Debug)]
+pub enum Elements<'a> {
+    F32(&'a [f32]),
+    Bf16(&'a [bf16]),
+    F16(&'a [f16]),
+}
+
+/// A matrix seen through strides: element (i, j) is `data[i · row_stride + j · col_stride]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Mat<'a> {
+    pub data: Elements<'a>,
+    pub rows: usize,
+    pub cols: usize,
+    pub row_stride: usize,
+    pub col_stride: usize,
+}
+
+/// How products compute. Sums are f32 always.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// f32 operands; a 16-bit operand counts with its exact value.
+    F32,
+    /// Operands rounded to bf16 (nearest even) while they are packed.
+    Bf16,
+}
+
+/// What becomes of the values that `c` holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    Overwrite,
+    Add,
+}
+
+impl Elements<'_> {
+    pub fn len(&self) -> usize {
+        match self {
+            Elements::F32(x) => x.len(),
+            Elements::Bf16(x) => x.len(),
+            Elements::F16(x) => x.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn to_f32(self) -> Vec<f32> {
+        match self {
+            Elements::F32(x) => x.to_vec(),
+            Elements::Bf16(x) => x.iter().map(|v| v.to_f32()).collect(),
+            Elements::F16(x) => x.iter().map(|v| v.to_f32()).collect(),
+        }
+    }
+}
+
+impl<'a> Mat<'a> {
+    /// The row-major, contiguous matrix `[rows, cols]`.
+    pub fn new(rows: usize, cols: usize, data: Elements<'a>) -> Mat<'a> {
+        Mat { data, rows, cols, row_stride: cols, col_stride: 1 }
+    }
+
+    /// The transposed view.
+    pub fn t(self) -> Mat<'a> {
+        Mat {
+            data: self.data,
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+        }
+    }
+
+    fn assert_inside(&self) {
+        if self.rows == 0 || self.cols == 0 {
+            return;
+        }
+        let row = (self.rows - 1).checked_mul(self.row_stride);
+        let col = (self.cols - 1).checked_mul(self.col_stride);
+        let last = row.zip(col).and_then(|(row, col)| row.checked_add(col));
+        assert!(
+            last.is_some_and(|last| last < self.data.len()),
+            "gemm: a view of {} by {} reaches outside of its {} elements",
+            self.rows,
+            self.cols,
+            self.data.len()
+        );
+    }
+}
+
+/// Calls the body with the kernel for an instruction set and a precision.
+macro_rules! with_kernel {
+    ($isa:expr, $precision:expr, |$kernel:ident| $body:expr) => {{
+        let encoding = match $precision {
+            Precision::F32 => Encoding::Exact,
+            Precision::Bf16 => Encoding::Rounded,
+        };
+        match ($isa, $precision) {
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx2(proof), _) => {
+                let $kernel = F32Avx2::new(proof, encoding);
+                $body
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512(proof), _) => {
+                let $kernel = F32Avx512::new(proof, encoding);
+                $body
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512Bf16(proof), Precision::F32) => {
+                let $kernel = F32Avx512::with_bf16(proof, encoding);
+                $body
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512Bf16(proof), Precision::Bf16) => {
+                let $kernel = Bf16Avx512::new(proof);
+                $body
+            }
+            #[cfg(target_arch = "aarch64")]
+            (Isa::Neon(proof), _) => {
+                let $kernel = F32Neon::new(proof, encoding);
+                $body
+            }
+            _ => {
+                let $kernel = Portable(encoding);
+                $body
+            }
+        }
+    }};
+}
+/// `c[m, n]` (row-major, contiguous) = or += `alpha · a[m, k] · b[k, n]`.
+///
+/// ```text
+/// c[i, j] = or += Σ_blocks alpha · Σ_p a[i, p] · b[p, j]
+/// ```
+/// Blocks of k and p ascend, and depend on `k` alone: an element's bits are the same for any number
+/// of threads and whatever other rows and columns are computed with it. Other instruction sets may
+/// give other bits. Runs on the current rayon pool.
+///
+/// # Panics
+/// If the shapes do not fit each other, or a view reaches outside of its data.
+pub fn gemm(
+    isa: Isa,
+    precision: Precision,
+    alpha: f32,
+    a: Mat,
+    b: Mat,
+    store: Store,
+    c: &mut [f32],
+) {
+    let (m, n, k) = (a.rows, b.cols, a.cols);
+    assert_eq!(k, b.rows, "gemm: a has {k} columns, b has {} rows", b.rows);
+    assert_eq!(m.checked_mul(n), Some(c.len()), "gemm: c is not {m} by {n}");
+    a.assert_inside();
+    b.assert_inside();
+    if m == 0 || n == 0 {
+        return;
+    }
+    if k == 0 {
+        if store == Store::Overwrite {
+            c.fill(0.0);
+        }
+        return;
+    }
+    with_kernel!(isa, precision, |kernel| blocks::product(kernel, alpha, (a, b), store, c))
+}
+
+/// Does the kernel's arithmetic on registers alone for so many rounds. Returns its operations.
+pub(crate) fn spin(isa: Isa, precision: Precision, rounds: usize) -> usize {
+    fn run<K: Kernel>(kernel: K, rounds: usize) -> usize {
+        std::hint::black_box(kernel.spin(rounds));
+        rounds * K::SPIN_FLOPS
+    }
+    with_kernel!(isa, precision, |kernel| run(kernel, rounds))
+}

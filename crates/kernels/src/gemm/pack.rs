@@ -1,0 +1,266 @@
+//! Packing: a panel of an operand, from whatever type and strides, into the words that kernels read.
+//!
+//! ```text
+//! out[p · width + lane] = word(p, lane)       lane: a row of a, or a column of b
+//! ```
+//! Operands become words here and nowhere else, so a new stored type is one [`Source`] and one arm
+//! in [`pack_panel`]. Each body is safe and inlined into a shell per instruction set. Nothing here
+//! knows which operand it packs.
+
+use super::Elements;
+use half::{bf16, f16};
+
+/// What a packed word holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    /// An f32.
+    Exact,
+    /// An f32 that was rounded to bf16.
+    Rounded,
+    /// Two bf16: the element of even k in the low half, its successor (or 0) in the high half.
+    Pairs,
+}
+
+impl Encoding {
+    /// Elements along k in one word.
+    pub(super) fn per_word(self) -> usize {
+        if self == Encoding::Pairs { 2 } else { 1 }
+    }
+}
+
+/// A strip of an operand: `lanes` rows of `a` or columns of `b`, `k` elements each.
+pub(crate) struct Panel<'a> {
+    pub(super) data: Elements<'a>,
+    /// Index of lane 0's first element.
+    pub(super) start: usize,
+    pub(super) lanes: usize,
+    /// Lanes of the packed panel; those from `lanes` on are zero.
+    pub(super) width: usize,
+    pub(super) lane_stride: usize,
+    pub(super) k_stride: usize,
+    pub(super) k: usize,
+    pub(super) encoding: Encoding,
+}
+
+impl Panel<'_> {
+    pub(super) fn words(&self) -> usize {
+        self.k.div_ceil(self.encoding.per_word()) * self.width
+    }
+}
+
+/// Stored elements that can be read as f32.
+trait Source: Copy {
+    /// The bits of the f32 values of the `out.len()` elements from `start` on.
+    fn read(self, start: usize, out: &mut [u32]);
+
+    /// The same as pairs of bf16: `out.len()` words, twice as many elements.
+    #[inline(always)]
+    fn read_pairs(self, start: usize, out: &mut [u32]) {
+        let mut values = [0u32; 2 * STAGE];
+        let values = &mut values[..2 * out.len()];
+        self.read(start, values);
+        for (out, [low, high]) in out.iter_mut().zip(values.as_chunks::<2>().0) {
+            *out = pair(*low, *high);
+        }
+    }
+}
+
+impl Source for &[f32] {
+    #[inline(always)]
+    fn read(self, start: usize, out: &mut [u32]) {
+        let run = &self[start..start + out.len()];
+        for (out, x) in out.iter_mut().zip(run) {
+            *out = x.to_bits();
+        }
+    }
+}
+
+impl Source for &[bf16] {
+    #[inline(always)]
+    fn read(self, start: usize, out: &mut [u32]) {
+        let run = &self[start..start + out.len()];
+        for (out, x) in out.iter_mut().zip(run) {
+            *out = u32::from(x.to_bits()) << 16;
+        }
+    }
+
+    #[inline(always)]
+    fn read_pairs(self, start: usize, out: &mut [u32]) {
+        let pairs = self[start..start + 2 * out.len()].as_chunks::<2>().0;
+        for (out, [low, high]) in out.iter_mut().zip(pairs) {
+            *out = u32::from(low.to_bits()) | u32::from(high.to_bits()) << 16;
+        }
+    }
+}
+
+impl Source for &[f16] {
+    #[inline(always)]
+    fn read(self, start: usize, out: &mut [u32]) {
+        let run = &self[start..start + out.len()];
+        for (out, x) in out.iter_mut().zip(run) {
+            *out = f16_to_f32_bits(x.to_bits());
+        }
+    }
+}
+
+/// Exact, and without the branches and the CPU detection that keep `f16::to_f32` from vectorising.
+#[inline(always)]
+fn f16_to_f32_bits(half: u16) -> u32 {
+    const EXPONENT: u32 = 0x7c00 << 13;
+    let magnitude = u32::from(half & 0x7fff) << 13;
+    let exponent = magnitude & EXPONENT;
+    let normal = magnitude + ((127 - 15) << 23);
+    let special = normal + ((128 - 16) << 23);
+    // A subnormal's fraction, put behind an implicit 1 that is then subtracted.
+    let subnormal = f32::from_bits(normal + (1 << 23)) - f32::from_bits(113 << 23);
+    let value = if exponent == EXPONENT { special } else { normal };
+    let value = if exponent == 0 { subnormal.to_bits() } else { value };
+    value | u32::from(half & 0x8000) << 16
+}
+
+/// The f32's bits rounded to those of a bf16 (nearest even), still as an f32. NaN stays NaN.
+#[inline(always)]
+fn round(bits: u32) -> u32 {
+    let rounded = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
+    let is_nan = bits & 0x7fff_ffff > 0x7f80_0000;
+    if is_nan { bits & 0xffff_0000 | 0x0040_0000 } else { rounded }
+}
+
+#[inline(always)]
+fn pair(low: u32, high: u32) -> u32 {
+    round(low) >> 16 | round(high)
+}
+
+/// Words of a lane that are read before they are transposed into the panel.
+pub(super) const STAGE: usize = 64;
+/// Lanes that are transposed together.
+pub(super) const GROUP: usize = 16;
+
+/// `STAGE` words of each of `GROUP` lanes.
+pub(super) type Stage = [[u32; STAGE]; GROUP];
+
+/// Turns lanes that lie one after another into words that lie side by side.
+pub(super) trait Transpose: Copy {
+    /// `out[p · width + lane] = stage[lane][p]` for `p < words` and `lane < lanes`.
+    fn transpose(self, stage: &Stage, words: usize, lanes: usize, out: &mut [u32], width: usize);
+}
+
+/// One word after another.
+#[derive(Clone, Copy)]
+pub(super) struct PlainTranspose;
+
+impl Transpose for PlainTranspose {
+    #[inline(always)]
+    fn transpose(self, stage: &Stage, words: usize, lanes: usize, out: &mut [u32], width: usize) {
+        for (p, out) in out.chunks_mut(width).take(words).enumerate() {
+            for (out, lane) in out.iter_mut().zip(&stage[..lanes]) {
+                *out = lane[p];
+            }
+        }
+    }
+}
+
+/// Packs one panel; `out` has [`Panel::words`] words.
+#[inline(always)]
+pub(super) fn pack_panel<T: Transpose>(transpose: T, panel: &Panel, out: &mut [u32]) {
+    assert_eq!(out.len(), panel.words());
+    match panel.data {
+        Elements::F32(x) => pack_source(transpose, x, panel, out),
+        Elements::Bf16(x) => pack_source(transpose, x, panel, out),
+        Elements::F16(x) => pack_source(transpose, x, panel, out),
+    }
+}
+
+#[inline(always)]
+fn pack_source<T: Transpose>(transpose: T, source: impl Source, panel: &Panel, out: &mut [u32]) {
+    if panel.k_stride == 1 {
+        pack_lanes(transpose, source, panel, out);
+    } else {
+        pack_steps(source, panel, out);
+    }
+}
+
+/// Lanes are contiguous: reads a run of each, then transposes.
+#[inline(always)]
+fn pack_lanes<T: Transpose>(transpose: T, source: impl Source, panel: &Panel, out: &mut [u32]) {
+    let per_word = panel.encoding.per_word();
+    let mut stage: Stage = [[0; STAGE]; GROUP];
+    for first in (0..panel.width).step_by(GROUP) {
+        let lanes = GROUP.min(panel.width - first);
+        let filled = panel.lanes.saturating_sub(first).min(lanes);
+        stage[filled..lanes].fill([0; STAGE]);
+        for (chunk, out) in out.chunks_mut(STAGE * panel.width).enumerate() {
+            let p = chunk * STAGE * per_word;
+            let k = (panel.k - p).min(STAGE * per_word);
+            for (lane, row) in stage[..filled].iter_mut().enumerate() {
+                let start = panel.start + (first + lane) * panel.lane_stride + p;
+                read_lane(source, panel.encoding, start, k, row);
+            }
+            let words = out.len() / panel.width;
+            transpose.transpose(&stage, words, lanes, &mut out[first..], panel.width);
+        }
+    }
+}
+
+/// The `k` elements from `start` on, as words.
+#[inline(always)]
+fn read_lane(
+    source: impl Source,
+    encoding: Encoding,
+    start: usize,
+    k: usize,
+    row: &mut [u32; STAGE],
+) {
+    match encoding {
+        Encoding::Exact => source.read(start, &mut row[..k]),
+        Encoding::Rounded => {
+            source.read(start, &mut row[..k]);
+            row[..k].iter_mut().for_each(|word| *word = round(*word));
+        }
+        Encoding::Pairs => {
+            source.read_pairs(start, &mut row[..k / 2]);
+            if k % 2 == 1 {
+                source.read(start + k - 1, &mut row[k / 2..k / 2 + 1]);
+                row[k / 2] = pair(row[k / 2], 0);
+            }
+        }
+    }
+}
+
+/// Lanes lie side by side (or anyhow): reads all lanes of one k after another.
+#[inline(always)]
+fn pack_steps(source: impl Source, panel: &Panel, out: &mut [u32]) {
+    let per_word = panel.encoding.per_word();
+    for (word, out) in out.chunks_mut(panel.width).enumerate() {
+        let p = word * per_word;
+        let (out, padding) = out.split_at_mut(panel.lanes);
+        padding.fill(0);
+        read_step(source, panel, p, out);
+        match panel.encoding {
+            Encoding::Exact => {}
+            Encoding::Rounded => out.iter_mut().for_each(|word| *word = round(*word)),
+            Encoding::Pairs => {
+                let mut high = [0u32; STAGE];
+                let high = &mut high[..panel.lanes];
+                if p + 1 < panel.k {
+                    read_step(source, panel, p + 1, high);
+                }
+                for (low, high) in out.iter_mut().zip(high) {
+                    *low = pair(*low, *high);
+                }
+            }
+        }
+    }
+}
+
+/// Element `p` of every lane.
+#[inline(always)]
+fn read_step(source: impl Source, panel: &Panel, p: usize, out: &mut [u32]) {
+    let start = panel.start + p * panel.k_stride;
+    if panel.lane_stride == 1 {
+        return source.read(start, out);
+    }
+    for (lane, out) in out.iter_mut().enumerate() {
+        source.read(start + lane * panel.lane_stride, std::slice::from_mut(out));
+    }
+}

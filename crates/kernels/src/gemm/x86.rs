@@ -1,0 +1,383 @@
+//! Microkernels for AVX2 with FMA, AVX-512 and AVX-512 BF16.
+//!
+//! Each kernel holds the token of its set, which is the proof that makes the calls of its shells
+//! sound. Shells are `#[target_feature]` functions with safe bodies; packing inlines the common
+//! bodies of `pack.rs` into one.
+//!
+//! `vdpbf16ps` multiplies pairs of bf16 and adds both products to an f32. It takes subnormal
+//! operands as 0 and flushes subnormal results to 0.
+
+use super::kernel::{Kernel, Tile, with_rows};
+use super::pack::{Encoding, GROUP, Panel, Stage, Transpose, pack_panel};
+use crate::isa::{Avx2, Avx512, Avx512Bf16};
+use std::arch::x86_64::*;
+
+/// f32 on AVX2 and FMA: tiles of 6 × 16 in 12 of 16 registers.
+#[derive(Clone, Copy)]
+pub(crate) struct F32Avx2(Avx2, Encoding);
+
+/// f32 on AVX-512: tiles of 12 × 32 in 24 of 32 registers. Made only from a token that proves
+/// `avx512f`, `bw`, `vl` and `dq`.
+#[derive(Clone, Copy)]
+pub(crate) struct F32Avx512(Encoding);
+
+/// Pairs of bf16 on AVX-512 BF16: tiles of 12 × 32.
+#[derive(Clone, Copy)]
+pub(crate) struct Bf16Avx512(Avx512Bf16);
+
+impl F32Avx2 {
+    pub(crate) fn new(proof: Avx2, encoding: Encoding) -> F32Avx2 {
+        F32Avx2(proof, encoding)
+    }
+}
+
+impl F32Avx512 {
+    pub(crate) fn new(_: Avx512, encoding: Encoding) -> F32Avx512 {
+        F32Avx512(encoding)
+    }
+
+    pub(crate) fn with_bf16(_: Avx512Bf16, encoding: Encoding) -> F32Avx512 {
+        F32Avx512(encoding)
+    }
+}
+
+impl Bf16Avx512 {
+    pub(crate) fn new(proof: Avx512Bf16) -> Bf16Avx512 {
+        Bf16Avx512(proof)
+    }
+}
+
+impl Kernel for F32Avx2 {
+    const MR: usize = 6;
+    const NR: usize = 16;
+    const K_BLOCK: usize = 320;
+    const SPIN_FLOPS: usize = 2 * 12 * 8;
+
+    fn encoding(self) -> Encoding {
+        self.1
+    }
+
+    fn pack(self, panel: &Panel, out: &mut [u32]) {
+        // SAFETY: `self.0` proves `avx2` and `fma`.
+        unsafe { pack_avx2(panel, out) }
+    }
+
+    fn tile(self, rows: usize, a: &[u32], b: &[u32], c: Tile) {
+        // SAFETY: `self.0` proves `avx2` and `fma`.
+        unsafe { with_rows!(rows, [1 2 3 4 5 6], tile_avx2(a, b, c)) }
+    }
+
+    fn spin(self, rounds: usize) -> f32 {
+        // SAFETY: `self.0` proves `avx2` and `fma`.
+        unsafe { spin_avx2(rounds) }
+    }
+}
+
+impl Kernel for F32Avx512 {
+    const MR: usize = 12;
+    const NR: usize = 32;
+    const K_BLOCK: usize = 256;
+    const SPIN_FLOPS: usize = 2 * 24 * 16;
+
+    fn encoding(self) -> Encoding {
+        self.0
+    }
+
+    fn pack(self, panel: &Panel, out: &mut [u32]) {
+        // SAFETY: this value was made from a token that proves `avx512f`, `bw`, `vl` and `dq`.
+        unsafe { pack_avx512(panel, out) }
+    }
+
+    fn tile(self, rows: usize, a: &[u32], b: &[u32], c: Tile) {
+        // SAFETY: this value was made from a token that proves `avx512f`, `bw`, `vl` and `dq`.
+        unsafe { with_rows!(rows, [1 2 3 4 5 6 7 8 9 10 11 12], tile_avx512(a, b, c)) }
+    }
+
+    fn spin(self, rounds: usize) -> f32 {
+        // SAFETY: this value was made from a token that proves `avx512f`, `bw`, `vl` and `dq`.
+        unsafe { spin_avx512(rounds) }
+    }
+}
+
+impl Kernel for Bf16Avx512 {
+    const MR: usize = 12;
+    const NR: usize = 32;
+    const K_BLOCK: usize = 256;
+    const SPIN_FLOPS: usize = 2 * 24 * 32;
+
+    fn encoding(self) -> Encoding {
+        Encoding::Pairs
+    }
+
+    fn pack(self, panel: &Panel, out: &mut [u32]) {
+        // SAFETY: `self.0` proves all that `Avx512` does.
+        unsafe { pack_avx512(panel, out) }
+    }
+
+    fn tile(self, rows: usize, a: &[u32], b: &[u32], c: Tile) {
+        // SAFETY: `self.0` proves `avx512bf16` and all that `Avx512` does.
+        unsafe { with_rows!(rows, [1 2 3 4 5 6 7 8 9 10 11 12], tile_bf16(a, b, c)) }
+    }
+
+    fn spin(self, rounds: usize) -> f32 {
+        // SAFETY: `self.0` proves `avx512bf16` and all that `Avx512` does.
+        unsafe { spin_bf16(rounds) }
+    }
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn tile_avx2<const R: usize>(a: &[u32], b: &[u32], c: Tile) {
+    let mut sums = [[_mm256_setzero_ps(); 2]; R];
+    for (a, b) in a.as_chunks::<R>().0.iter().zip(b.as_chunks::<16>().0) {
+        let (b0, b1) = (load8(b, 0), load8(b, 1));
+        for r in 0..R {
+            let a = _mm256_set1_ps(f32::from_bits(a[r]));
+            sums[r][0] = _mm256_fmadd_ps(a, b0, sums[r][0]);
+            sums[r][1] = _mm256_fmadd_ps(a, b1, sums[r][1]);
+        }
+    }
+    let mut rows = [[0.0f32; 16]; R];
+    for (row, sums) in rows.iter_mut().zip(sums) {
+        for (out, sum) in row.as_chunks_mut::<8>().0.iter_mut().zip(sums) {
+            // SAFETY: `out` is 8 floats.
+            unsafe { _mm256_storeu_ps(out.as_mut_ptr(), sum) };
+        }
+    }
+    c.put(&rows);
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn tile_avx512<const R: usize>(a: &[u32], b: &[u32], c: Tile) {
+    let mut sums = [[_mm512_setzero_ps(); 2]; R];
+    for (a, b) in a.as_chunks::<R>().0.iter().zip(b.as_chunks::<32>().0) {
+        let b0 = _mm512_castsi512_ps(load16(b, 0));
+        let b1 = _mm512_castsi512_ps(load16(b, 1));
+        for r in 0..R {
+            let a = _mm512_set1_ps(f32::from_bits(a[r]));
+            sums[r][0] = _mm512_fmadd_ps(a, b0, sums[r][0]);
+            sums[r][1] = _mm512_fmadd_ps(a, b1, sums[r][1]);
+        }
+    }
+    put_avx512(&sums, c);
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+fn tile_bf16<const R: usize>(a: &[u32], b: &[u32], c: Tile) {
+    let mut sums = [[_mm512_setzero_ps(); 2]; R];
+    for (a, b) in a.as_chunks::<R>().0.iter().zip(b.as_chunks::<32>().0) {
+        let (b0, b1) = (as_bf16(load16(b, 0)), as_bf16(load16(b, 1)));
+        for r in 0..R {
+            let a = as_bf16(_mm512_set1_epi32(a[r].cast_signed()));
+            sums[r][0] = _mm512_dpbf16_ps(sums[r][0], a, b0);
+            sums[r][1] = _mm512_dpbf16_ps(sums[r][1], a, b1);
+        }
+    }
+    put_avx512(&sums, c);
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn put_avx512<const R: usize>(sums: &[[__m512; 2]; R], c: Tile) {
+    let mut rows = [[0.0f32; 32]; R];
+    for (row, sums) in rows.iter_mut().zip(sums) {
+        for (out, sum) in row.as_chunks_mut::<16>().0.iter_mut().zip(sums) {
+            // SAFETY: `out` is 16 floats.
+            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), *sum) };
+        }
+    }
+    c.put(&rows);
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load8(words: &[u32; 16], half: usize) -> __m256 {
+    let words = &words.as_chunks::<8>().0[half];
+    // SAFETY: `words` is 8 words, which are 8 floats' bits.
+    unsafe { _mm256_loadu_ps(words.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load16<const N: usize>(words: &[u32; N], part: usize) -> __m512i {
+    let words = &words.as_chunks::<16>().0[part];
+    // SAFETY: `words` is 16 words.
+    unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512bf16,avx512f")]
+fn as_bf16(words: __m512i) -> __m512bh {
+    // SAFETY: both types are 512 bits of plain data.
+    unsafe { std::mem::transmute(words) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn spin_avx2(rounds: usize) -> f32 {
+    let (x, y) = std::hint::black_box((_mm256_set1_ps(0.5), _mm256_set1_ps(1e-3)));
+    let mut sums = [x; 12];
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            *sum = _mm256_fmadd_ps(*sum, x, y);
+        }
+    }
+    sums.map(|sum| _mm256_cvtss_f32(sum)).iter().sum()
+}
+
+#[target_feature(enable = "avx512f")]
+fn spin_avx512(rounds: usize) -> f32 {
+    let (x, y) = std::hint::black_box((_mm512_set1_ps(0.5), _mm512_set1_ps(1e-3)));
+    let mut sums = [x; 24];
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            *sum = _mm512_fmadd_ps(*sum, x, y);
+        }
+    }
+    sums.map(|sum| _mm512_cvtss_f32(sum)).iter().sum()
+}
+
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn spin_bf16(rounds: usize) -> f32 {
+    let one = _mm512_set1_epi32(0x3f80_3f80);
+    let (x, y) = std::hint::black_box((as_bf16(one), as_bf16(one)));
+    let mut sums = [_mm512_setzero_ps(); 24];
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            *sum = _mm512_dpbf16_ps(*sum, x, y);
+        }
+    }
+    sums.map(|sum| _mm512_cvtss_f32(sum)).iter().sum()
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn pack_avx2(panel: &Panel, out: &mut [u32]) {
+    pack_panel(TransposeAvx2(()), panel, out);
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn pack_avx512(panel: &Panel, out: &mut [u32]) {
+    pack_panel(TransposeAvx512(()), panel, out);
+}
+
+/// Made in `pack_avx2` only, where `avx2` is there.
+#[derive(Clone, Copy)]
+struct TransposeAvx2(());
+
+impl Transpose for TransposeAvx2 {
+    #[inline(always)]
+    fn transpose(self, stage: &Stage, words: usize, lanes: usize, out: &mut [u32], width: usize) {
+        // SAFETY: this value exists, so the caller is `pack_avx2`, which has `avx2`.
+        unsafe { transpose_avx2(stage, words, lanes, out, width) }
+    }
+}
+
+/// Made in `pack_avx512` only, where `avx512f` is there.
+#[derive(Clone, Copy)]
+struct TransposeAvx512(());
+
+impl Transpose for TransposeAvx512 {
+    #[inline(always)]
+    fn transpose(self, stage: &Stage, words: usize, lanes: usize, out: &mut [u32], width: usize) {
+        // SAFETY: this value exists, so the caller is `pack_avx512`, which has `avx512f`.
+        unsafe { transpose_avx512(stage, words, lanes, out, width) }
+    }
+}
+
+/// Blocks of 8 × 8 words.
+#[target_feature(enable = "avx2")]
+fn transpose_avx2(stage: &Stage, words: usize, lanes: usize, out: &mut [u32], width: usize) {
+    for lane in (0..lanes).step_by(8) {
+        let count = (lanes - lane).min(8);
+        for p in (0..words).step_by(8) {
+            let rows: [__m256; 8] = std::array::from_fn(|r| {
+                let run: &[u32; 8] = stage[lane + r][p..p + 8].try_into().expect("8 words");
+                // SAFETY: `run` is 8 words.
+                unsafe { _mm256_loadu_ps(run.as_ptr().cast()) }
+            });
+            for (i, column) in columns8(rows).into_iter().enumerate().take(words - p) {
+                let out = &mut out[(p + i) * width + lane..][..count];
+                let mut whole = [0u32; 8];
+                // SAFETY: `whole` is 8 words.
+                unsafe { _mm256_storeu_ps(whole.as_mut_ptr().cast(), column) };
+                match <&mut [u32; 8]>::try_from(&mut *out) {
+                    Ok(out) => *out = whole,
+                    Err(_) => out.copy_from_slice(&whole[..count]),
+                }
+            }
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn columns8(r: [__m256; 8]) -> [__m256; 8] {
+    // Pairs of rows, then fours, then the two 128-bit halves.
+    let pairs: [__m256; 8] = std::array::from_fn(|i| {
+        let (x, y) = (r[i & !1], r[i | 1]);
+        if i % 2 == 0 { _mm256_unpacklo_ps(x, y) } else { _mm256_unpackhi_ps(x, y) }
+    });
+    let fours: [__m256; 8] = std::array::from_fn(|i| {
+        let first = i & 4 | i >> 1 & 1;
+        let (x, y) = (pairs[first], pairs[first + 2]);
+        if i % 2 == 0 { _mm256_shuffle_ps::<0x44>(x, y) } else { _mm256_shuffle_ps::<0xee>(x, y) }
+    });
+    std::array::from_fn(|i| {
+        let (x, y) = (fours[i & 3], fours[i & 3 | 4]);
+        if i < 4 {
+            _mm256_permute2f128_ps::<0x20>(x, y)
+        } else {
+            _mm256_permute2f128_ps::<0x31>(x, y)
+        }
+    })
+}
+
+/// Blocks of 16 × 16 words.
+#[target_feature(enable = "avx512f")]
+fn transpose_avx512(stage: &Stage, words: usize, lanes: usize, out: &mut [u32], width: usize) {
+    assert!(lanes <= GROUP && out.len() >= (words - 1) * width + lanes);
+    let mask = ((1u32 << lanes) - 1) as __mmask16;
+    for p in (0..words).step_by(16) {
+        let rows: [__m512i; 16] = std::array::from_fn(|r| load16(&stage[r], p / 16));
+        for (i, column) in columns16(rows).into_iter().enumerate().take(words - p) {
+            let at = (p + i) * width;
+            // SAFETY: the mask stores `lanes` words from `at` on, and `p + i < words`, so the last
+            // lies inside of `out` by the assertion above.
+            unsafe { _mm512_mask_storeu_epi32(out.as_mut_ptr().add(at).cast(), mask, column) };
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn columns16(r: [__m512i; 16]) -> [__m512i; 16] {
+    // Pairs of rows, then fours, then the 128-bit quarters in two steps.
+    let pairs: [__m512i; 16] = std::array::from_fn(|i| {
+        let (x, y) = (r[i & !1], r[i | 1]);
+        if i % 2 == 0 { _mm512_unpacklo_epi32(x, y) } else { _mm512_unpackhi_epi32(x, y) }
+    });
+    // fours[4g + c]: column c of every quarter, of rows 4g to 4g + 3.
+    let fours: [__m512i; 16] = std::array::from_fn(|i| {
+        let first = i & 12 | i >> 1 & 1;
+        let (x, y) = (pairs[first], pairs[first + 2]);
+        if i % 2 == 0 { _mm512_unpacklo_epi64(x, y) } else { _mm512_unpackhi_epi64(x, y) }
+    });
+    // halves[8h + 4s + c]: rows of half h, quarters 0 and 2 (s = 0) or 1 and 3 of column c.
+    let halves: [__m512i; 16] = std::array::from_fn(|i| {
+        let (x, y) = (fours[i & 8 | i & 3], fours[i & 8 | i & 3 | 4]);
+        if i & 4 == 0 {
+            _mm512_shuffle_i32x4::<0x88>(x, y)
+        } else {
+            _mm512_shuffle_i32x4::<0xdd>(x, y)
+        }
+    });
+    // Column 4q + c of the block: quarter q is in `halves` s = q & 1, its first or second place.
+    std::array::from_fn(|i| {
+        let (quarter, c) = (i >> 2, i & 3);
+        let from = (quarter & 1) * 4 + c;
+        let (x, y) = (halves[from], halves[from + 8]);
+        if quarter < 2 {
+            _mm512_shuffle_i32x4::<0x88>(x, y)
+        } else {
+            _mm512_shuffle_i32x4::<0xdd>(x, y)
+        }
+    })
+}

@@ -1,0 +1,54 @@
+// What is said once, what is refused, and what is not mentioned at all.
+
+import test from 'ava'
+import { forTraining, notices } from '../../ts/config/index.js'
+import { failure, resolve } from './help.js'
+
+const said = (...words: string[]): string[] => notices(resolve('--model', 'm', ...words))
+const whole = ['--model', 'm', '--data_path', 'd', '--output_dir', 'o']
+
+test('defaults are never mentioned', (t) => {
+  t.deepEqual(said(), [])
+  t.deepEqual(said('--use_dora', 'False', '--label_smoothing_factor', '0.0', '--fp16', 'false'), [])
+})
+
+test('what has no effect is said once', (t) => {
+  t.deepEqual(said('--group_by_length', '--group-by-length', 'true'), [
+    '--group-by-length has no effect: nothing is computed on padding, so rows of like length need not meet',
+  ])
+  t.deepEqual(said('--max_steps', '5', '--num_train_epochs', '2'), [
+    'num_train_epochs has no effect: max_steps 5 decides',
+  ])
+  t.is(said('--lr_scheduler_type', 'constant', '--warmup_ratio', '0.1').length, 1)
+  t.is(said('--warmup_steps', '3', '--warmup_ratio', '0.1').length, 1)
+})
+
+test('a run needs rows and a place', (t) => {
+  t.is(
+    failure(t, () => forTraining(resolve('--model', 'm', '--output_dir', 'o'))).message,
+    'data_path is missing',
+  )
+  t.is(
+    failure(t, () => forTraining(resolve('--model', 'm', '--data_path', 'd'))).message,
+    'output_dir is missing',
+  )
+  t.is(forTraining(resolve(...whole)).data_path, 'd')
+})
+
+test('what is not offered says what to use', (t) => {
+  const cases: [string[], RegExp][] = [
+    [['--fp16'], /bf16/],
+    [['--load_in_8bit'], /load_in_8bit/],
+    [['--load_in_4bit', 'true'], /quantization/],
+    [['--optim', 'paged_adamw_32bit'], /adamw_torch/],
+    [['--resume_from_checkpoint'], /anew/],
+    [['--memory', '8GiB,8GiB'], /one size/],
+    [['--max_steps', '0'], /above 0/],
+    [['--special_tokens.pad_token', '[PAD]'], /tokenizer/],
+  ]
+  for (const [words, hint] of cases) {
+    const error = failure(t, () => forTraining(resolve(...whole, ...words)))
+    t.is(error.code, 'CONFIG')
+    t.regex(error.hint, hint)
+  }
+})

@@ -1,0 +1,106 @@
+// The two runs that the project exists for: their options parse word by word, as their authors wrote them.
+
+import { readFileSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import test from 'ava'
+import { parse } from 'yaml'
+import { forTraining, notices, refusals } from '../../ts/config/index.js'
+import { failure, resolve, shellWords } from './help.js'
+
+const pathOf = (name: string): string => fileURLToPath(new URL(`runs/${name}`, import.meta.url))
+const textOf = (name: string): string => readFileSync(pathOf(name), 'utf8')
+
+test('the full fine-tuning, after `train`, word by word', (t) => {
+  const resolved = resolve(...shellWords(textOf('bloom-german.args')))
+  t.like(resolved.config, {
+    model_name_or_path: 'malteos/bloom-6b4-clp-german',
+    output_dir: './full_finetune',
+    num_train_epochs: 2,
+    model_max_length: 2048,
+    per_device_train_batch_size: 2,
+    per_device_eval_batch_size: 1,
+    gradient_accumulation_steps: 8,
+    eval_strategy: 'no',
+    save_strategy: 'steps',
+    save_steps: 400,
+    save_total_limit: 3,
+    learning_rate: 2e-5,
+    warmup_steps: 2,
+    logging_steps: 2,
+    lr_scheduler_type: 'cosine',
+    gradient_checkpointing: true,
+    deepspeed: 'deepspeed.json',
+    bf16: true,
+    lora: null,
+  })
+  t.deepEqual(resolved.config.report_to, ['tensorboard'])
+})
+
+test('the QLoRA, as a file', (t) => {
+  const resolved = resolve(pathOf('mpt-30b-qlora.yaml'))
+  t.like(resolved.config, {
+    model_name_or_path: join(homedir(), 'mpt_30B'),
+    adapter_output_dir: './PEFT_MODEL',
+    model_max_length: 1024,
+    learning_rate: 2e-5,
+    warmup_ratio: 0.04,
+    optim: 'paged_adamw_8bit',
+    max_grad_norm: 0.3,
+    save_strategy: 'no',
+    eval_strategy: 'steps',
+    eval_steps: null,
+    logging_steps: 1,
+    special_tokens: { pad_token: '[PAD]', eos_token: '</s>' },
+    template: { prompt_input: '{instruction}\n\n### Response:' },
+    quantization: { load_in_4bit: true, bnb_4bit_quant_type: 'nf4', bnb_4bit_compute_dtype: 'bfloat16' },
+    lora: { r: 64, lora_alpha: 16, lora_dropout: 0.05, bias: 'none' },
+  })
+  t.deepEqual(resolved.config.lora?.target_modules, ['up_proj', 'down_proj'])
+  const said = notices(resolved)
+  for (const name of [
+    'use_fast_tokenizer',
+    'padding_side',
+    'device_map',
+    'lora.task_type',
+    'lora.inference_mode',
+  ]) {
+    t.is(said.filter((sentence) => sentence.startsWith(`${name} (`)).length, 1, name)
+  }
+  t.is(said.filter((sentence) => sentence.includes('there is no evaluation')).length, 1)
+})
+
+/** The file as one command line: sections dotted, or flat where the name is PEFT's or bitsandbytes' own. */
+const commandLine = (style: 'dotted' | 'flat'): string[] => {
+  const values = parse(textOf('mpt-30b-qlora.yaml')) as Record<string, unknown>
+  return Object.entries(values).flatMap(([name, value]) => {
+    if (typeof value !== 'object' || value === null) return [`--${name}`, typed(value)]
+    return Object.entries(value).flatMap(([key, inner]) => {
+      const flat = style === 'flat' && (name === 'lora' || name === 'quantization')
+      return [`--${flat ? (key === 'r' ? 'lora_r' : key) : `${name}.${key}`}`, typed(inner)]
+    })
+  })
+}
+
+/** What one types in a shell's double quotes, where \n stays as it is. */
+const typed = (value: unknown): string => String(value).replaceAll('\n', '\\n')
+
+test('the QLoRA, as one command line, dotted and flat', (t) => {
+  const { config } = resolve(pathOf('mpt-30b-qlora.yaml'))
+  t.deepEqual(resolve(...commandLine('dotted')).config, { ...config })
+  t.deepEqual(resolve(...commandLine('flat')).config, { ...config })
+})
+
+test('what is not built yet is refused by name, and the refusals are the only thing in the way', (t) => {
+  const words = shellWords(textOf('bloom-german.args'))
+  t.deepEqual(
+    refusals(resolve(...words)).map(({ message }) => message),
+    ['DeepSpeed files are not read yet'],
+  )
+  const error = failure(t, () => forTraining(resolve(pathOf('mpt-30b-qlora.yaml'))))
+  t.is(error.code, 'CONFIG')
+  t.regex(error.message, /optim paged_adamw_8bit is not built yet$/)
+  const built = resolve(...words, '--deepspeed', 'null')
+  t.is(forTraining(built).output_dir, './full_finetune')
+})

@@ -1,0 +1,33 @@
+// `lora-train plan`: memory and time of a run, with nothing loaded.
+
+import { z } from 'zod'
+import { checkOffered, formatBytes, notices } from '../../config/index.js'
+import { LoraTrainError } from '../../native/errors.js'
+import { planTable, trainableLine } from '../../report/index.js'
+import { planOf } from '../../trainer/plan.js'
+import { configCommand, print } from '../command.js'
+import { json } from '../options.js'
+
+export const plan = configCommand({
+  name: 'plan',
+  summary:
+    'Say what memory and time a run would take, without loading the model. Exit status 5: it does not fit.',
+  usage: '[CONFIG.yaml] [--memory 24GiB] [--option value …]',
+  options: z.strictObject({ json }),
+  run: async ({ resolved, own }, world) => {
+    checkOffered(resolved)
+    print(
+      world.stderr,
+      notices(resolved).map((message) => `Note: ${message}`),
+    )
+    const found = await planOf(await world.engine(), resolved.config)
+    print(world.stdout, own.json ? [JSON.stringify(found)] : [...planTable(found), trainableLine(found)])
+    if (found.fits) return
+    const { peakBytes, budgetBytes, suggestions } = found
+    throw new LoraTrainError(
+      'MEMORY',
+      `the run needs ${formatBytes(peakBytes)} of memory and has ${formatBytes(budgetBytes)}`,
+      suggestions.length > 0 ? `It would fit with: ${suggestions.join('; ')}.` : 'Choose a smaller model.',
+    )
+  },
+})

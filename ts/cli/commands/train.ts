@@ -1,0 +1,36 @@
+// `lora-train train`: runs the trainer and hands its events to the report.
+
+import { z } from 'zod'
+import { forTraining, notices } from '../../config/index.js'
+import { LoraTrainError } from '../../native/errors.js'
+import { createReport } from '../../report/index.js'
+import { trainWith } from '../../trainer/train.js'
+import { configCommand } from '../command.js'
+import { json } from '../options.js'
+
+export const train = configCommand({
+  name: 'train',
+  summary: 'Fine-tune a model: an adapter where there is a section lora, else all parameters.',
+  usage: '[CONFIG.yaml] [--option value …]',
+  options: z.strictObject({
+    json: json.meta({ description: 'Print one JSON object for each event on stdout, and text on stderr.' }),
+  }),
+  run: async ({ resolved, own }, world) => {
+    const config = forTraining(resolved)
+    const report = createReport({
+      stdout: world.stdout,
+      stderr: world.stderr,
+      format: own.json ? 'json' : 'text',
+      progressStyle: config.disable_tqdm ? 'hidden' : 'shown',
+    })
+    for (const message of notices(resolved)) report({ type: 'notice', message })
+    const engine = await world.engine()
+    let interrupted = false
+    for await (const event of trainWith(engine, config, { signal: world.interruptible() })) {
+      report(event)
+      interrupted = event.type === 'interrupted'
+    }
+    if (interrupted)
+      throw new LoraTrainError('CANCELLED', 'interrupted', 'Start the command again to train anew.')
+  },
+})

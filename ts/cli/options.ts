@@ -1,0 +1,9 @@
+// Options that several commands have beside the config's.
+
+import { z } from 'zod'
+import { ours } from '../config/meta.js'
+
+export const json = z.boolean().default(false).meta({
+  description: 'Print JSON on stdout instead of text.',
+  source: ours,
+})

@@ -1,0 +1,63 @@
+// What the project will do and does not do yet. Whoever builds one of these deletes its entry here, and nothing else.
+// Options that will never be offered stand in `refused.ts`.
+
+import type { Rule } from './rules.js'
+
+export const notYet: readonly Rule[] = [
+  {
+    option: 'optim',
+    when: ({ optim }) => optim !== 'adamw_torch',
+    say: ({ optim }) => `optim ${optim} is not built yet`,
+    hint: 'Use adamw_torch: the same steps with f32 state, which takes 8 bytes for each trained parameter.',
+    refuse: true,
+  },
+  {
+    option: 'quantization.load_in_4bit',
+    when: ({ quantization }) => quantization?.load_in_4bit === true,
+    say: () => 'load_in_4bit is not built yet',
+    hint: 'Leave the section quantization out: the frozen weights then keep the type they are stored in.',
+    refuse: true,
+  },
+  {
+    option: 'deepspeed',
+    when: ({ deepspeed }) => deepspeed !== null,
+    say: () => 'DeepSpeed files are not read yet',
+    hint: 'Leave deepspeed out; set bf16, gradient_accumulation_steps and max_grad_norm as options.',
+    refuse: true,
+  },
+  {
+    option: 'resume_from_checkpoint',
+    when: ({ resume_from_checkpoint: from }) => from !== null && from !== false,
+    say: () => 'training cannot be resumed yet',
+    hint: 'Leave resume_from_checkpoint out and start anew.',
+    refuse: true,
+  },
+  {
+    option: 'memory',
+    when: ({ memory }) => memory !== null && memory.length > 1,
+    say: ({ memory }) => `memory names ${memory?.length} devices; one is what is built so far`,
+    hint: 'Give one size, such as 24GiB.',
+    refuse: true,
+  },
+  {
+    option: 'special_tokens',
+    when: ({ special_tokens: tokens }) => Object.values(tokens).some((token) => token !== null),
+    say: () => 'special_tokens are not added yet',
+    hint: "Leave the section special_tokens out: the tokenizer's own are used.",
+    refuse: true,
+  },
+  {
+    option: 'save_strategy',
+    when: ({ save_strategy: strategy }) => strategy !== 'no',
+    say: () => 'checkpoints are not written yet; the result is written at the end',
+    hint: '',
+    refuse: false,
+  },
+  {
+    option: 'report_to',
+    when: ({ report_to: places }) => places.some((place) => place !== 'none'),
+    say: () => 'report_to is not built yet; the log goes to the terminal',
+    hint: '',
+    refuse: false,
+  },
+]

@@ -1,0 +1,60 @@
+// What a config's reader should know: what has no effect, what is not built yet, what is refused.
+
+import { LoraTrainError } from '../native/errors.js'
+import { notYet } from './not_yet.js'
+import { type Given, told } from './origin.js'
+import { lasting } from './refused.js'
+import { missing, type Resolved } from './resolve.js'
+import type { Rule } from './rules.js'
+import type { TrainConfig } from './schema.js'
+
+const rules: readonly Rule[] = [...lasting, ...notYet]
+
+/** Where the option, or the first option of the section, was given. */
+const originOf = ({ origins }: Resolved, option: string): Given | undefined => {
+  const own = origins.get(option)
+  if (own !== undefined) return own
+  return [...origins].find(([id]) => id.startsWith(`${option}.`))?.[1]
+}
+
+/** One sentence for each option that was given and does less than it says. */
+export const notices = (resolved: Resolved): string[] => [
+  ...resolved.ignored.map(({ id, origin, why }) => `${told(id, origin)} has no effect: ${why}`),
+  ...rules
+    .filter(
+      ({ refuse, when, option }) =>
+        !refuse && originOf(resolved, option) !== undefined && when(resolved.config),
+    )
+    .map(({ say, option }) => `${placed(resolved, option)}${say(resolved.config)}`),
+]
+
+/** The refusals that `checkOffered` would throw, without throwing: `lora-train config` shows them all. */
+export const refusals = (resolved: Resolved): LoraTrainError[] =>
+  rules
+    .filter(({ refuse, when }) => refuse && when(resolved.config))
+    .map(
+      ({ say, option, hint }) =>
+        new LoraTrainError('CONFIG', `${placed(resolved, option)}${say(resolved.config)}`, hint),
+    )
+
+/** Throws `CONFIG` where the config asks for what is not offered, or not built yet. */
+export const checkOffered = (resolved: Resolved): void => {
+  const [first] = refusals(resolved)
+  if (first !== undefined) throw first
+}
+
+/** The config of a training run. Throws `CONFIG` where it lacks rows, a place for results, or asks for too much. */
+export const forTraining = (resolved: Resolved): TrainConfig => {
+  checkOffered(resolved)
+  const { config } = resolved
+  const { data_path, output_dir } = config
+  if (data_path === null) throw missing('data_path')
+  if (output_dir === null) throw missing('output_dir')
+  return { ...config, data_path, output_dir }
+}
+
+/** `run.yaml:3: `, where a file is the place. */
+const placed = (resolved: Resolved, option: string): string => {
+  const origin = originOf(resolved, option)
+  return origin?.from === 'file' ? `${origin.file}:${origin.line}: ` : ''
+}

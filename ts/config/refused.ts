@@ -1,0 +1,65 @@
+// Values that will not be offered, and combinations in which an option has no effect.
+
+import type { Rule } from './rules.js'
+
+export const lasting: readonly Rule[] = [
+  {
+    option: 'fp16',
+    when: ({ fp16 }) => fp16,
+    say: () => 'fp16 is not offered: half precision needs loss scaling',
+    hint: 'Use bf16 true: the same speed, and the range of f32.',
+    refuse: true,
+  },
+  {
+    option: 'quantization.load_in_8bit',
+    when: ({ quantization }) => quantization?.load_in_8bit === true,
+    say: () => 'load_in_8bit is not offered',
+    hint: 'Leave load_in_8bit out.',
+    refuse: true,
+  },
+  {
+    option: 'max_steps',
+    when: ({ max_steps: steps }) => steps === 0,
+    say: () => 'max_steps is 0: there is nothing to train',
+    hint: 'Give a number above 0, or leave it out to train for num_train_epochs.',
+    refuse: true,
+  },
+  {
+    option: 'num_train_epochs',
+    when: ({ max_steps: steps }) => steps > 0,
+    say: ({ max_steps: steps }) => `num_train_epochs has no effect: max_steps ${steps} decides`,
+    hint: '',
+    refuse: false,
+  },
+  {
+    option: 'warmup_ratio',
+    when: ({ warmup_steps: steps }) => steps > 0,
+    say: ({ warmup_steps: steps }) => `warmup_ratio has no effect: warmup_steps ${steps} decides`,
+    hint: '',
+    refuse: false,
+  },
+  ...(['warmup_steps', 'warmup_ratio'] as const).map(
+    (option): Rule => ({
+      option,
+      when: (config) => config.lr_scheduler_type === 'constant' && (config[option] ?? 0) > 0,
+      say: () =>
+        `${option} has no effect with lr_scheduler_type constant; constant_with_warmup has a warm-up`,
+      hint: '',
+      refuse: false,
+    }),
+  ),
+  {
+    option: 'eval_strategy',
+    when: (config) => config.eval_strategy !== 'no' && config.eval_data_path === null,
+    say: () => 'there is no evaluation: eval_data_path is not given',
+    hint: '',
+    refuse: false,
+  },
+  {
+    option: 'eval_data_path',
+    when: (config) => config.eval_strategy === 'no' && config.eval_data_path !== null,
+    say: () => 'eval_data_path has no effect: eval_strategy is no',
+    hint: '',
+    refuse: false,
+  },
+]

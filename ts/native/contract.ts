@@ -1,0 +1,198 @@
+// The shapes that cross the bridge, as plain types. Holds no default, no range and no words for people.
+
+/** What the engine can report. `native.d.ts` declares the same names as a string enum. */
+export type NativeCode =
+  | 'INTERNAL'
+  | 'CONFIG'
+  | 'DATA'
+  | 'MODEL_FILES'
+  | 'MEMORY'
+  | 'DEVICE'
+  | 'DIVERGED'
+  | 'OUTPUT'
+  | 'CANCELLED'
+
+export interface NativeError {
+  code: NativeCode
+  message: string
+  hint: string
+}
+export interface Failed {
+  error: NativeError
+}
+
+export interface TokenizerInfo {
+  vocabSize: number
+  bosToken?: string
+  bosId?: number
+  eosToken?: string
+  eosId?: number
+  padToken?: string
+  padId?: number
+  unkToken?: string
+  unkId?: number
+  hasChatTemplate: boolean
+}
+export interface RowOptions {
+  modelMaxLength: number
+  appendEos: boolean
+  maskSource: boolean
+}
+/** Row r is ids[offsets[r]..offsets[r+1]]; labels −100 where masked, not shifted. cut, unsupervised: row numbers from 0. */
+export interface EncodedRows {
+  ids: Uint32Array
+  labels: Int32Array
+  offsets: Uint32Array
+  cut: Uint32Array
+  unsupervised: Uint32Array
+}
+export interface Tokenizer {
+  info(): TokenizerInfo
+  encodeRows(sources: string[], targets: string[], options: RowOptions): Promise<EncodedRows | Failed>
+  encode(text: string, addSpecialTokens: boolean): Promise<Uint32Array | Failed>
+  decode(ids: Uint32Array, skipSpecial: boolean): Promise<{ text: string } | Failed>
+  tokenTexts(ids: Uint32Array): Promise<{ texts: string[] } | Failed>
+  applyChatTemplate(messagesJson: string, addGenerationPrompt: boolean): Promise<{ text: string } | Failed>
+  save(dir: string): Promise<{ done: boolean } | Failed>
+}
+
+/**
+ * The sequences of one optimizer step: sequence s is ids[seqStarts[s]..seqStarts[s+1]];
+ * microStarts cuts the sequences into micro-batches: [0, …, S]. Labels are not shifted, −100 masked.
+ */
+export interface StepBatch {
+  ids: Uint32Array
+  labels: Int32Array
+  seqStarts: Uint32Array
+  microStarts: Uint32Array
+}
+export interface StepReport {
+  loss: number
+  gradNorm: number
+  tokens: number
+  supervisedTokens: number
+  ms: number
+}
+export interface LossReport {
+  lossSum: number
+  supervisedTokens: number
+}
+export interface Session {
+  /** JSON of SessionInfo. */
+  load(): Promise<{ json: string } | Failed>
+  /** Bytes while loading, blocks while stepping. */
+  progress(): { done: number; total: number }
+  step(batch: StepBatch, learningRate: number): Promise<StepReport | Failed>
+  evaluate(batch: StepBatch): Promise<LossReport | Failed>
+  /** The new ids only. */
+  generate(ids: Uint32Array, optionsJson: string): Promise<{ ids: Uint32Array } | Failed>
+  saveAdapter(dir: string, baseModelName: string): Promise<{ done: boolean } | Failed>
+  saveModel(dir: string): Promise<{ done: boolean } | Failed>
+  /** Stops what runs at the next block; the running call answers Failed with code CANCELLED. */
+  cancel(): void
+  close(): Promise<void>
+}
+
+/** The addon. */
+export interface Native {
+  openTokenizer(modelPath: string): Promise<Tokenizer | Failed>
+  /** JSON of Plan: from config and tensor headers alone, nothing loaded. */
+  plan(optionsJson: string): Promise<{ json: string } | Failed>
+  /** JSON of DoctorReport: measures about a second. */
+  doctor(): Promise<{ json: string } | Failed>
+  openSession(optionsJson: string): Session
+}
+
+/** What training touches. */
+export type Method =
+  | { kind: 'none' }
+  | { kind: 'full' }
+  | {
+      kind: 'lora'
+      r: number
+      loraAlpha: number
+      loraDropout: number
+      targetModules: 'all-linear' | string[] | null
+      bias: 'none' | 'all' | 'lora_only'
+      modulesToSave: string[]
+      useRslora: boolean
+    }
+
+/** The options of `plan` and `openSession`, as JSON. */
+export interface EngineOptions {
+  /** Folder or .gguf file. */
+  model: string
+  computeDtype: 'f32' | 'bf16'
+  /** null: all. */
+  threads: number | null
+  seed: number
+  method: Method
+  /** A PEFT folder to load. */
+  adapter: string | null
+  /** maxGradNorm 0: no clipping. */
+  optimizer: { beta1: number; beta2: number; eps: number; weightDecay: number; maxGradNorm: number }
+  /** null: as the memory plan decides. */
+  gradientCheckpointing: boolean | null
+  /** null: what the machine has free. */
+  memoryBytes: number | null
+  plan: { seqLength: number; microBatch: number; gradientAccumulation: number }
+}
+
+export interface Plan {
+  bytes: {
+    weights: number
+    adapter: number
+    gradients: number
+    optimizer: number
+    activations: number
+    scratch: number
+  }
+  peakBytes: number
+  budgetBytes: number
+  fits: boolean
+  recomputedBlocks: number
+  nBlocks: number
+  trainableParams: number
+  allParams: number
+  flopsPerToken: number
+  stepSeconds: number | null
+  suggestions: string[]
+}
+
+export interface SessionInfo {
+  trainableParams: number
+  allParams: number
+  modelType: string
+  vocabSize: number
+  maxPositions: number
+  linearModules: string[]
+  threads: number
+  isa: string
+  plan: Plan
+}
+
+export interface DoctorReport {
+  cpu: string
+  isas: string[]
+  isa: string
+  threads: number
+  memoryTotalBytes: number
+  memoryFreeBytes: number
+  peakGflopsF32: number
+  peakGflopsBf16: number
+  gemmGflopsF32: number
+  gemmGflopsBf16: number
+  copyGbPerS: number
+}
+
+export interface GenerateOptions {
+  maxNewTokens: number
+  doSample: boolean
+  temperature: number
+  topK: number
+  topP: number
+  repetitionPenalty: number
+  seed: number
+  eosIds: number[]
+  adapterEnabled: boolean
+}

@@ -1,0 +1,153 @@
+// A training run for people: log lines, the plan, and a progress bar on a terminal or plain lines elsewhere.
+// Turns events into text and writes it where it is told; decides nothing about the run.
+
+import { match } from 'ts-pattern'
+import { formatBytes } from '../config/memory.js'
+import type {
+  DataEvent,
+  EvaluatingEvent,
+  LoadingEvent,
+  StartEvent,
+  StepEvent,
+  TrainEvent,
+} from '../trainer/events.js'
+import { closingLine, evalLine, logLine } from './log_line.js'
+import { planTable, trainableLine } from './plan_table.js'
+import { type BarState, createBar, formatRate, formatTime, type Output } from './progress.js'
+
+/** Takes each event of a run, in order. */
+export type Report = (event: TrainEvent) => void
+
+export interface TextOutputs {
+  /** Where whole lines go. */
+  lines: Output
+  /** Where the bar is drawn where that is a terminal; else plain lines of progress go there, now and then. */
+  progress: Output
+  /** Whether progress is shown at all; log lines always are. */
+  progressStyle: 'shown' | 'hidden'
+}
+
+/** Loading that takes less than this is not worth a bar. */
+const quietLoadingMs = 2000
+/** Between plain lines of progress. */
+const plainLineMs = 30_000
+
+/** A report that writes text. */
+export const textReport = ({ lines, progress, progressStyle }: TextOutputs): Report => {
+  const bar = createBar(progress)
+  let nextPlainLineMs = 0
+  const print = (...text: string[]): void => {
+    bar.above(() => lines.write(`${text.join('\n')}\n`))
+  }
+  const show = (state: BarState): void => {
+    if (progressStyle === 'hidden') return
+    if (progress.isTTY === true) bar.draw(state)
+    else if (state.elapsedMs >= nextPlainLineMs) {
+      nextPlainLineMs = state.elapsedMs + plainLineMs
+      progress.write(`${plainLine(state)}\n`)
+    }
+  }
+  /** A new clock: what follows counts its own time. */
+  const endBar = (firstPlainLineMs: number): void => {
+    bar.finish()
+    nextPlainLineMs = firstPlainLineMs
+  }
+  nextPlainLineMs = quietLoadingMs
+  return (event) =>
+    match(event)
+      .with({ type: 'plan' }, ({ plan }) => print(...planTable(plan), trainableLine(plan)))
+      .with({ type: 'data' }, (data) => print(...dataLines(data)))
+      .with({ type: 'notice' }, ({ message }) => print(`Note: ${message}`))
+      .with({ type: 'loading' }, (loading) => {
+        if (isSlow(loading)) show(loadingState(loading))
+      })
+      .with({ type: 'loaded' }, ({ model, elapsedMs }) => {
+        endBar(plainLineMs)
+        const { modelType, allParams, threads, isa } = model
+        print(
+          `Loaded ${modelType}, ${allParams} parameters, in ${(elapsedMs / 1000).toFixed(1)} s; ${threads} threads, ${isa}`,
+        )
+      })
+      .with({ type: 'start' }, (start) => print(startLine(start)))
+      .with({ type: 'step' }, (step) => show(stepState(step)))
+      .with({ type: 'log' }, ({ log }) => print(logLine(log)))
+      .with({ type: 'evaluating' }, (evaluating) => show(evaluatingState(evaluating)))
+      .with({ type: 'eval' }, ({ log }) => print(evalLine(log)))
+      .with({ type: 'saved' }, ({ what, path }) => print(`Saved ${what} to ${path}`))
+      .with({ type: 'interrupted' }, ({ step, totalSteps }) => {
+        endBar(plainLineMs)
+        print(`Interrupted after ${step} of ${totalSteps} steps; nothing was saved`)
+      })
+      .with({ type: 'done' }, ({ log }) => {
+        print(closingLine(log))
+        endBar(plainLineMs)
+      })
+      .exhaustive()
+}
+
+const plainLine = ({ label, position, elapsedMs, leftMs, notes }: BarState): string => {
+  const left = leftMs === null ? '?' : formatTime(leftMs)
+  return `${label}${position} [${[`${formatTime(elapsedMs)}<${left}`, ...notes].join(', ')}]`
+}
+
+const isSlow = ({ elapsedMs, leftMs }: LoadingEvent): boolean => elapsedMs + (leftMs ?? 0) > quietLoadingMs
+
+const loadingState = ({ doneBytes, totalBytes, elapsedMs, leftMs }: LoadingEvent): BarState => ({
+  label: 'Loading: ',
+  done: doneBytes,
+  total: totalBytes,
+  position: `${formatBytes(doneBytes)}/${formatBytes(totalBytes)}`,
+  elapsedMs,
+  leftMs,
+  notes: [],
+})
+
+const stepState = (event: StepEvent): BarState => ({
+  label: '',
+  done: event.step,
+  total: event.totalSteps,
+  position: `${event.step}/${event.totalSteps}`,
+  elapsedMs: event.elapsedMs,
+  leftMs: event.leftMs,
+  notes: [
+    formatRate(event.step, event.elapsedMs),
+    `loss ${event.loss.toFixed(4)}`,
+    `${Math.round(event.tokensPerSecond)} tokens/s`,
+  ],
+})
+
+const evaluatingState = ({ doneBatches, totalBatches, elapsedMs }: EvaluatingEvent): BarState => ({
+  label: 'Evaluating: ',
+  done: doneBatches,
+  total: totalBatches,
+  position: `${doneBatches}/${totalBatches}`,
+  elapsedMs,
+  leftMs: (elapsedMs / doneBatches) * (totalBatches - doneBatches),
+  notes: [formatRate(doneBatches, elapsedMs)],
+})
+
+const startLine = (start: StartEvent): string =>
+  `Training on ${start.trainRows} rows: ${start.totalSteps} steps, ${start.stepsPerEpoch} an epoch, ` +
+  `${start.microBatchRows} × ${start.gradientAccumulationSteps} rows a step, ${start.warmupSteps} of warm-up`
+
+const dataLines = (data: DataEvent): string[] => {
+  const lines = [
+    `${data.path}: ${data.rows} rows, ${data.tokens} tokens, ${data.supervisedTokens} of them supervised; ` +
+      `${data.lengthMin} to ${data.lengthMax} a row, ${data.lengthMean.toFixed(1)} on average`,
+  ]
+  if (data.cutRows.length > 0) {
+    lines.push(`  cut by model_max_length: ${rowsText(data.cutRows)}`)
+  }
+  if (data.unsupervisedRows.length > 0) {
+    lines.push(`  left out, without a supervised token: ${rowsText(data.unsupervisedRows)}`)
+  }
+  return lines
+}
+
+const namedRows = 10
+
+/** `3 rows (5, 17, 20)`; of many, the first ones. */
+const rowsText = (rows: number[]): string => {
+  const names = rows.slice(0, namedRows).join(', ')
+  return `${rows.length} ${rows.length === 1 ? 'row' : 'rows'} (${names}${rows.length > namedRows ? ', …' : ''})`
+}

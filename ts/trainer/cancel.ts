@@ -1,0 +1,27 @@
+// How a run learns that it should end, and how it waits. Knows nothing of training.
+
+import { setTimeout as sleep } from 'node:timers/promises'
+import { LoraTrainError } from '../native/errors.js'
+
+/** Throws `CANCELLED`, as the engine reports it, where the signal has been given. */
+export const throwIfCancelled = (signal: AbortSignal | undefined): void => {
+  if (signal?.aborted) throw new LoraTrainError('CANCELLED', 'the run was interrupted', 'Start it again.')
+}
+
+/** Whether an error says that the run was to end. */
+export const isCancelled = (error: unknown): boolean =>
+  error instanceof LoraTrainError && error.code === 'CANCELLED'
+
+/** Waits for `work` and yields `event()` each `intervalMs` until it is there. */
+export async function* polled<Value, Event>(
+  work: Promise<Value>,
+  intervalMs: number,
+  event: () => Event,
+): AsyncGenerator<Event, Value> {
+  const done = work.then((value) => ({ value }))
+  for (;;) {
+    const finished = await Promise.race([done, sleep(intervalMs)])
+    if (finished !== undefined) return finished.value
+    yield event()
+  }
+}

@@ -1,0 +1,164 @@
+// The events of a training run: one discriminated union that every report renders, exhaustively.
+// Values are unrounded and carry their unit in the name; words and spelling belong to `ts/report`.
+
+import type { Plan, SessionInfo } from '../native/contract.js'
+
+/** Which rows an event speaks of. */
+export type Split = 'train' | 'eval'
+
+/** Memory and parameters, before anything is loaded. */
+export interface PlanEvent {
+  type: 'plan'
+  plan: Plan
+}
+
+/** Rows and tokens of one split, after tokenising. Row numbers are 1-based, as in the file's order. */
+export interface DataEvent {
+  type: 'data'
+  split: Split
+  path: string
+  /** Rows in the file, and those that are left to train on. */
+  rows: number
+  usedRows: number
+  tokens: number
+  supervisedTokens: number
+  lengthMin: number
+  lengthMean: number
+  lengthMax: number
+  /** Rows whose answer was cut by `model_max_length`. */
+  cutRows: number[]
+  /** Rows left out because no token of theirs is supervised. */
+  unsupervisedRows: number[]
+}
+
+/** Something that people should know and that does not stop the run; said once. */
+export interface NoticeEvent {
+  type: 'notice'
+  message: string
+}
+
+/** How far loading is; repeated while it lasts. */
+export interface LoadingEvent {
+  type: 'loading'
+  doneBytes: number
+  totalBytes: number
+  elapsedMs: number
+  /** null: not known yet. */
+  leftMs: number | null
+}
+
+export interface LoadedEvent {
+  type: 'loaded'
+  model: SessionInfo
+  elapsedMs: number
+}
+
+/** What the loop is about to do. */
+export interface StartEvent {
+  type: 'start'
+  totalSteps: number
+  stepsPerEpoch: number
+  epochs: number
+  warmupSteps: number
+  microBatchRows: number
+  gradientAccumulationSteps: number
+  trainRows: number
+}
+
+/** One optimizer step is done. */
+export interface StepEvent {
+  type: 'step'
+  step: number
+  totalSteps: number
+  epoch: number
+  loss: number
+  gradNorm: number
+  learningRate: number
+  tokens: number
+  supervisedTokens: number
+  stepMs: number
+  tokensPerSecond: number
+  elapsedMs: number
+  leftMs: number
+}
+
+/** A line of Hugging Face's log, under its keys. `loss` is the mean of the steps since the last line. */
+export interface LogEvent {
+  type: 'log'
+  log: {
+    loss: number
+    grad_norm: number
+    learning_rate: number
+    epoch: number
+    step: number
+  }
+}
+
+/** How far an evaluation is. */
+export interface EvaluatingEvent {
+  type: 'evaluating'
+  step: number
+  doneBatches: number
+  totalBatches: number
+  elapsedMs: number
+}
+
+export interface EvalEvent {
+  type: 'eval'
+  log: {
+    eval_loss: number
+    eval_runtime: number
+    eval_samples_per_second: number
+    eval_steps_per_second: number
+    epoch: number
+    step: number
+  }
+}
+
+/** A folder or a file is whole at its place. */
+export interface SavedEvent {
+  type: 'saved'
+  what: 'adapter' | 'model' | 'tokenizer' | 'state'
+  path: string
+}
+
+/** The signal ended the run: the step that ran is dropped. The last event of such a run. */
+export interface InterruptedEvent {
+  type: 'interrupted'
+  /** Whole steps that were done. */
+  step: number
+  totalSteps: number
+}
+
+/** The closing line of Hugging Face's log. */
+export interface TrainLog {
+  train_runtime: number
+  train_samples_per_second: number
+  train_steps_per_second: number
+  train_loss: number
+  epoch: number
+  step: number
+}
+
+/** The last event of a whole run. */
+export interface DoneEvent {
+  type: 'done'
+  log: TrainLog
+  /** Where the adapter or the model is. */
+  savedTo: string
+}
+
+export type TrainEvent =
+  | PlanEvent
+  | DataEvent
+  | NoticeEvent
+  | LoadingEvent
+  | LoadedEvent
+  | StartEvent
+  | StepEvent
+  | LogEvent
+  | EvaluatingEvent
+  | EvalEvent
+  | SavedEvent
+  | InterruptedEvent
+  | DoneEvent

@@ -1,0 +1,89 @@
+// One answer of a model, with or without an adapter. Opens a session, asks once, closes it.
+
+import { type Config, engineOptions } from '../config/index.js'
+import { renderRows } from '../data/template.js'
+import type { GenerateOptions, Native, Tokenizer } from '../native/contract.js'
+import { LoraTrainError, unwrap } from '../native/errors.js'
+
+/** What is asked: a text as it is, a turn of a chat, or a row that the template makes a prompt of. */
+export type Question =
+  | { kind: 'text'; prompt: string }
+  | { kind: 'chat'; prompt: string; system: string | null }
+  | { kind: 'row'; instruction: string; input: string }
+
+export interface Ask {
+  question: Question
+  /** A PEFT folder. */
+  adapter: string | null
+  sampling: Omit<GenerateOptions, 'seed' | 'eosIds' | 'adapterEnabled'>
+  signal?: AbortSignal
+}
+
+/** The text that the model read, and the new text and ids. */
+export interface Answer {
+  prompt: string
+  text: string
+  promptTokens: number
+  ids: number[]
+}
+
+/**
+ * Returns what the model says.
+ *
+ * Throws `MODEL_FILES`, `MEMORY`, `DATA` where the prompt has no token, `CANCELLED`.
+ */
+export const generate = async (
+  engine: Pick<Native, 'openTokenizer' | 'openSession'>,
+  config: Config,
+  { question, adapter, sampling, signal }: Ask,
+): Promise<Answer> => {
+  const tokenizer = unwrap(await engine.openTokenizer(config.tokenizer_name ?? config.model_name_or_path))
+  const prompt = await promptOf(tokenizer, config, question)
+  // A chat template writes the special tokens itself.
+  const promptIds = unwrap(await tokenizer.encode(prompt, question.kind !== 'chat'))
+  if (promptIds.length === 0)
+    throw new LoraTrainError('DATA', 'the prompt has no token', 'Write a longer prompt')
+  const base = engineOptions(config)
+  const session = engine.openSession(
+    JSON.stringify({
+      ...base,
+      method: { kind: 'none' },
+      adapter,
+      plan: { seqLength: promptIds.length + sampling.maxNewTokens, microBatch: 1, gradientAccumulation: 1 },
+    }),
+  )
+  const cancel = (): void => session.cancel()
+  signal?.addEventListener('abort', cancel)
+  try {
+    if (signal?.aborted) session.cancel()
+    unwrap(await session.load())
+    const options: GenerateOptions = {
+      ...sampling,
+      seed: config.seed,
+      eosIds: eosIdsOf(tokenizer),
+      adapterEnabled: adapter !== null,
+    }
+    const { ids } = unwrap(await session.generate(promptIds, JSON.stringify(options)))
+    const { text } = unwrap(await tokenizer.decode(ids, true))
+    return { prompt, text, promptTokens: promptIds.length, ids: [...ids] }
+  } finally {
+    signal?.removeEventListener('abort', cancel)
+    await session.close()
+  }
+}
+
+const promptOf = async (tokenizer: Tokenizer, { template }: Config, question: Question): Promise<string> => {
+  if (question.kind === 'text') return question.prompt
+  if (question.kind === 'row') {
+    const { instruction, input } = question
+    return renderRows('--instruction', [{ instruction, input, output: '' }], template).sources[0] ?? ''
+  }
+  const system = question.system === null ? [] : [{ role: 'system', content: question.system }]
+  const messages = [...system, { role: 'user', content: question.prompt }]
+  return unwrap(await tokenizer.applyChatTemplate(JSON.stringify(messages), true)).text
+}
+
+const eosIdsOf = (tokenizer: Tokenizer): number[] => {
+  const { eosId } = tokenizer.info()
+  return eosId === undefined ? [] : [eosId]
+}

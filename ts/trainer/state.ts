@@ -1,0 +1,39 @@
+// `trainer_state.json`: what Transformers keeps of a run, under its keys, unrounded.
+
+import type { EvalEvent, LogEvent, TrainLog } from './events.js'
+
+/** A line of `log_history`. */
+export type LogLine = LogEvent['log'] | EvalEvent['log'] | TrainLog
+
+export interface TrainerState {
+  epoch: number
+  eval_steps: number
+  global_step: number
+  log_history: LogLine[]
+  logging_steps: number
+  max_steps: number
+  num_input_tokens_seen: number
+  num_train_epochs: number
+  save_steps: number
+  total_flos: number
+  train_batch_size: number
+}
+
+/** What tools look for in the file and what this trainer has one answer to. */
+const fixed = {
+  best_global_step: null,
+  best_metric: null,
+  best_model_checkpoint: null,
+  is_hyper_param_search: false,
+  is_local_process_zero: true,
+  is_world_process_zero: true,
+  stateful_callbacks: {},
+  trial_name: null,
+  trial_params: null,
+}
+
+/** The text of the file: keys in order, as Transformers writes them. */
+export const stateText = (state: TrainerState): string => {
+  const entries = Object.entries({ ...fixed, ...state }).sort(([a], [b]) => (a < b ? -1 : 1))
+  return `${JSON.stringify(Object.fromEntries(entries), null, 2)}\n`
+}

@@ -1,0 +1,248 @@
+// A whole training run as an async iterable of events: folders, rows, plan, loading, the loop, saving.
+// The events are the only output besides the files in the output folders. Never prints, never ends the process.
+
+import {
+  type Config,
+  type ConfigInput,
+  engineOptions,
+  formatBytes,
+  forTraining,
+  missing,
+  notices,
+  resolveValues,
+} from '../config/index.js'
+import type { Padding } from '../data/batches.js'
+import { readTokenRows, type TokenRows, usableRows } from '../data/encode.js'
+import type {
+  EncodedRows,
+  EngineOptions,
+  Native,
+  Plan,
+  Session,
+  SessionInfo,
+  Tokenizer,
+} from '../native/contract.js'
+import { LoraTrainError, unwrap } from '../native/errors.js'
+import { native } from '../native/index.js'
+import { isCancelled, polled, throwIfCancelled } from './cancel.js'
+import type { DataEvent, Split, TrainEvent } from './events.js'
+import { type Progress, type RowOrder, trainLoop } from './loop.js'
+import { makeFolders, statePath, writeWhole } from './output.js'
+import { intervalOf, runLength } from './schedule.js'
+import { stateText, type TrainerState } from './state.js'
+
+export interface TrainOptions {
+  /** Ends the run: the step that runs is dropped, and the last event is `interrupted`. */
+  signal?: AbortSignal
+}
+
+/** Rows that are token ids already: neither `data_path` nor a tokenizer is read. Labels −100 where masked. */
+export interface GivenRows {
+  train: Pick<EncodedRows, 'ids' | 'labels' | 'offsets'>
+  eval?: Pick<EncodedRows, 'ids' | 'labels' | 'offsets'>
+}
+
+export interface RunOptions extends TrainOptions {
+  rows?: GivenRows
+  /** Order of the training rows in each epoch; by the seed where nothing else is said. */
+  order?: RowOrder
+}
+
+/** The part of the engine that a run needs. */
+export type TrainEngine = Pick<Native, 'openTokenizer' | 'plan' | 'openSession'>
+
+/**
+ * Fine-tunes as `config` says: an object in any spelling that a config file may have.
+ *
+ * Throws a `LoraTrainError`: `CONFIG`, `DATA`, `MODEL_FILES`, `MEMORY`, `DEVICE`, `DIVERGED`, `OUTPUT`.
+ *
+ * @example
+ * for await (const event of train({ model_name_or_path, data_path, output_dir, lora: {} })) {
+ *   if (event.type === 'log') console.log(event.log.loss)
+ * }
+ */
+export async function* train(config: ConfigInput, { signal }: TrainOptions = {}): AsyncGenerator<TrainEvent> {
+  const resolved = resolveValues(config)
+  const checked = forTraining(resolved)
+  for (const message of notices(resolved)) yield { type: 'notice', message }
+  yield* trainWith(await native(), checked, signal ? { signal } : {})
+}
+
+/** A run of a checked config on an engine that is given. */
+export async function* trainWith(
+  engine: TrainEngine,
+  config: Config,
+  options: RunOptions = {},
+): AsyncGenerator<TrainEvent> {
+  const { signal, order = 'shuffled' } = options
+  const places = placesOf(config)
+  const progress: Progress = { step: 0, totalSteps: 0, epoch: 0, tokens: 0, log_history: [] }
+  const folders = await makeFolders([places.outputDir, places.resultDir])
+  let session: Session | undefined
+  const cancel = (): void => session?.cancel()
+  signal?.addEventListener('abort', cancel)
+  try {
+    const data = yield* options.rows ? givenData(options.rows) : readData(engine, config, signal)
+    const optionsJson = JSON.stringify(withSeqLength(engineOptions(config), data.lengthMax))
+    const plan = unwrapJson<Plan>(await engine.plan(optionsJson))
+    yield { type: 'plan', plan }
+    refuseTooLarge(plan)
+    throwIfCancelled(signal)
+
+    session = engine.openSession(optionsJson)
+    yield* load(session)
+    const { train, evaluation } = data
+    const padding = paddingOf(config, data.tokenizer)
+    const log = yield* trainLoop({ session, config, train, evaluation, order, padding, progress, signal })
+    // The run is whole: what it has learnt is saved, even where the signal comes now.
+    signal?.removeEventListener('abort', cancel)
+
+    progress.log_history.push(log)
+    yield* save(session, config, data.tokenizer, places.resultDir)
+    const path = statePath(places.outputDir)
+    await writeWhole(path, stateText(stateOf(config, train, progress, plan)))
+    yield { type: 'saved', what: 'state', path }
+    yield { type: 'done', log, savedTo: places.resultDir }
+  } catch (error) {
+    if (!isCancelled(error)) throw error
+    yield { type: 'interrupted', step: progress.step, totalSteps: progress.totalSteps }
+  } finally {
+    signal?.removeEventListener('abort', cancel)
+    // Whoever stops listening in the middle leaves work behind; the session must not wait for it.
+    session?.cancel()
+    await session?.close()
+    await folders.removeEmpty()
+  }
+}
+
+/** Where the log goes, and where the adapter or the model goes. */
+const placesOf = (config: Config): { outputDir: string; resultDir: string } => {
+  const { output_dir: outputDir, adapter_output_dir: adapterDir } = config
+  if (outputDir === null) throw missing('output_dir')
+  return { outputDir, resultDir: config.lora === null ? outputDir : (adapterDir ?? outputDir) }
+}
+
+interface RunData {
+  train: TokenRows
+  evaluation: TokenRows | null
+  /** The longest row, in tokens. */
+  lengthMax: number
+  /** null where the rows came as ids. */
+  tokenizer: Tokenizer | null
+}
+
+async function* readData(
+  engine: TrainEngine,
+  config: Config,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<DataEvent, RunData> {
+  const { data_path: path, eval_data_path: evalPath, template, model_max_length: modelMaxLength } = config
+  if (path === null) throw missing('data_path')
+  const tokenizer = unwrap(await engine.openTokenizer(config.tokenizer_name ?? config.model_name_or_path))
+  const options = { template, modelMaxLength, trainOnSource: config.train_on_source }
+
+  throwIfCancelled(signal)
+  const train = await readTokenRows(tokenizer, { path, ...options })
+  yield dataEvent('train', path, train)
+  throwIfCancelled(signal)
+  let evaluation: TokenRows | null = null
+  if (evalPath !== null && config.eval_strategy !== 'no') {
+    const read = await readTokenRows(tokenizer, { path: evalPath, ...options })
+    yield dataEvent('eval', evalPath, read)
+    evaluation = read.rows
+    throwIfCancelled(signal)
+  }
+  return { train: train.rows, evaluation, lengthMax: train.statistics.lengthMax, tokenizer }
+}
+
+function* givenData({ train, eval: evaluation }: GivenRows): Generator<DataEvent, RunData> {
+  const cut = new Uint32Array()
+  const trainRows = usableRows('rows.train', { ...train, cut })
+  yield dataEvent('train', 'rows.train', trainRows)
+  const evalRows = evaluation && usableRows('rows.eval', { ...evaluation, cut })
+  if (evalRows) yield dataEvent('eval', 'rows.eval', evalRows)
+  const { lengthMax } = trainRows.statistics
+  return { train: trainRows.rows, evaluation: evalRows?.rows ?? null, lengthMax, tokenizer: null }
+}
+
+const dataEvent = (
+  split: Split,
+  path: string,
+  { statistics }: Awaited<ReturnType<typeof readTokenRows>>,
+): DataEvent => ({ type: 'data', split, path, ...statistics })
+
+/** The plan counts on the longest row that there is, not on the longest that may be. */
+const withSeqLength = (options: EngineOptions, seqLength: number): EngineOptions => ({
+  ...options,
+  plan: { ...options.plan, seqLength },
+})
+
+const refuseTooLarge = ({ fits, peakBytes, budgetBytes, suggestions }: Plan): void => {
+  if (fits) return
+  throw new LoraTrainError(
+    'MEMORY',
+    `the run needs ${formatBytes(peakBytes)} of memory and has ${formatBytes(budgetBytes)}`,
+    suggestions.length > 0 ? `It would fit with: ${suggestions.join('; ')}.` : 'Choose a smaller model.',
+  )
+}
+
+/** Any id does for padding: its label is −100 and nothing attends to it. */
+const paddingOf = ({ packing }: Config, tokenizer: Tokenizer | null): Padding => {
+  if (packing) return { kind: 'none' }
+  const info = tokenizer?.info()
+  return { kind: 'longest', padId: info?.padId ?? info?.eosId ?? 0 }
+}
+
+const loadingIntervalMs = 100
+
+async function* load(session: Session): AsyncGenerator<TrainEvent> {
+  const started = performance.now()
+  const result = yield* polled(session.load(), loadingIntervalMs, (): TrainEvent => {
+    const { done: doneBytes, total: totalBytes } = session.progress()
+    const elapsedMs = performance.now() - started
+    const leftMs = doneBytes > 0 ? (elapsedMs / doneBytes) * (totalBytes - doneBytes) : null
+    return { type: 'loading', doneBytes, totalBytes, elapsedMs, leftMs }
+  })
+  yield { type: 'loaded', model: unwrapJson<SessionInfo>(result), elapsedMs: performance.now() - started }
+}
+
+async function* save(
+  session: Session,
+  config: Config,
+  tokenizer: Tokenizer | null,
+  path: string,
+): AsyncGenerator<TrainEvent> {
+  if (config.lora === null) {
+    unwrap(await session.saveModel(path))
+    yield { type: 'saved', what: 'model', path }
+  } else {
+    unwrap(await session.saveAdapter(path, config.model_name_or_path))
+    yield { type: 'saved', what: 'adapter', path }
+  }
+  if (tokenizer !== null) {
+    unwrap(await tokenizer.save(path))
+    yield { type: 'saved', what: 'tokenizer', path }
+  }
+}
+
+const stateOf = (
+  config: Config,
+  train: TokenRows,
+  { step, totalSteps, epoch, tokens, log_history }: Progress,
+  plan: Plan,
+): TrainerState => ({
+  epoch,
+  eval_steps: intervalOf(totalSteps, config.eval_steps ?? config.logging_steps),
+  global_step: step,
+  log_history,
+  logging_steps: intervalOf(totalSteps, config.logging_steps),
+  max_steps: totalSteps,
+  num_input_tokens_seen: tokens,
+  num_train_epochs: runLength(train.usable.length, config).epochs,
+  save_steps: intervalOf(totalSteps, config.save_steps),
+  total_flos: tokens * plan.flopsPerToken,
+  train_batch_size: config.per_device_train_batch_size,
+})
+
+const unwrapJson = <T>(result: Parameters<typeof unwrap<{ json: string }>>[0]): T =>
+  JSON.parse(unwrap(result).json) as T
