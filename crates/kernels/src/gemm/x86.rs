@@ -7,6 +7,7 @@
 //! `vdpbf16ps` multiplies pairs of bf16 and adds both products to an f32. It takes subnormal
 //! operands as 0 and flushes subnormal results to 0.
 
+use super::Store;
 use super::kernel::{Kernel, Tile, with_rows};
 use super::pack::{Encoding, GROUP, Panel, Stage, Transpose, pack_panel};
 use crate::isa::{Avx2, Avx512, Avx512Bf16};
@@ -74,7 +75,7 @@ impl Kernel for F32Avx2 {
 }
 
 impl Kernel for F32Avx512 {
-    const MR: usize = 12;
+    const MR: usize = 14;
     const NR: usize = 32;
     const K_BLOCK: usize = 256;
     const SPIN_FLOPS: usize = 2 * 24 * 16;
@@ -90,7 +91,7 @@ impl Kernel for F32Avx512 {
 
     fn tile(self, rows: usize, a: &[u32], b: &[u32], c: Tile) {
         // SAFETY: this value was made from a token that proves `avx512f`, `bw`, `vl` and `dq`.
-        unsafe { with_rows!(rows, [1 2 3 4 5 6 7 8 9 10 11 12], tile_avx512(a, b, c)) }
+        unsafe { with_rows!(rows, [1 2 3 4 5 6 7 8 9 10 11 12 13 14], tile_avx512(a, b, c)) }
     }
 
     fn spin(self, rounds: usize) -> f32 {
@@ -100,7 +101,7 @@ impl Kernel for F32Avx512 {
 }
 
 impl Kernel for Bf16Avx512 {
-    const MR: usize = 12;
+    const MR: usize = 14;
     const NR: usize = 32;
     const K_BLOCK: usize = 256;
     const SPIN_FLOPS: usize = 2 * 24 * 32;
@@ -116,7 +117,7 @@ impl Kernel for Bf16Avx512 {
 
     fn tile(self, rows: usize, a: &[u32], b: &[u32], c: Tile) {
         // SAFETY: `self.0` proves `avx512bf16` and all that `Avx512` does.
-        unsafe { with_rows!(rows, [1 2 3 4 5 6 7 8 9 10 11 12], tile_bf16(a, b, c)) }
+        unsafe { with_rows!(rows, [1 2 3 4 5 6 7 8 9 10 11 12 13 14], tile_bf16(a, b, c)) }
     }
 
     fn spin(self, rounds: usize) -> f32 {
@@ -126,7 +127,8 @@ impl Kernel for Bf16Avx512 {
 }
 
 #[target_feature(enable = "avx2,fma")]
-fn tile_avx2<const R: usize>(a: &[u32], b: &[u32], c: Tile) {
+fn tile_avx2<const R: usize>(a: &[u32], b: &[u32], mut c: Tile) {
+    prefetch::<R, 16>(&mut c);
     let mut sums = [[_mm256_setzero_ps(); 2]; R];
     for (a, b) in a.as_chunks::<R>().0.iter().zip(b.as_chunks::<16>().0) {
         let (b0, b1) = (load8(b, 0), load8(b, 1));
@@ -136,20 +138,33 @@ fn tile_avx2<const R: usize>(a: &[u32], b: &[u32], c: Tile) {
             sums[r][1] = _mm256_fmadd_ps(a, b1, sums[r][1]);
         }
     }
-    let mut rows = [[0.0f32; 16]; R];
-    for (row, sums) in rows.iter_mut().zip(sums) {
-        for (out, sum) in row.as_chunks_mut::<8>().0.iter_mut().zip(sums) {
+    if !c.is_whole::<16>(R) {
+        // SAFETY: two registers of 8 floats are 16 floats of plain data.
+        let rows = sums.map(|sums| unsafe { std::mem::transmute::<[__m256; 2], [f32; 16]>(sums) });
+        return c.put(&rows);
+    }
+    let (alpha, store) = (_mm256_set1_ps(c.alpha()), c.store());
+    for r in 0..R {
+        let row = c.row::<16>(r).as_chunks_mut::<8>().0;
+        for (out, sum) in row.iter_mut().zip(sums[r]) {
+            let product = _mm256_mul_ps(alpha, sum);
             // SAFETY: `out` is 8 floats.
-            unsafe { _mm256_storeu_ps(out.as_mut_ptr(), sum) };
+            unsafe {
+                let value = match store {
+                    Store::Overwrite => product,
+                    Store::Add => _mm256_add_ps(_mm256_loadu_ps(out.as_ptr()), product),
+                };
+                _mm256_storeu_ps(out.as_mut_ptr(), value);
+            }
         }
     }
-    c.put(&rows);
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn tile_avx512<const R: usize>(a: &[u32], b: &[u32], c: Tile) {
+fn tile_avx512<const R: usize>(a: &[u32], b: &[u32], mut c: Tile) {
+    prefetch::<R, 32>(&mut c);
     let mut sums = [[_mm512_setzero_ps(); 2]; R];
-    for (a, b) in a.as_chunks::<R>().0.iter().zip(b.as_chunks::<32>().0) {
+    let step = |sums: &mut [[__m512; 2]; R], a: &[u32; R], b: &[u32; 32]| {
         let b0 = _mm512_castsi512_ps(load16(b, 0));
         let b1 = _mm512_castsi512_ps(load16(b, 1));
         for r in 0..R {
@@ -157,12 +172,24 @@ fn tile_avx512<const R: usize>(a: &[u32], b: &[u32], c: Tile) {
             sums[r][0] = _mm512_fmadd_ps(a, b0, sums[r][0]);
             sums[r][1] = _mm512_fmadd_ps(a, b1, sums[r][1]);
         }
+    };
+    let (a4, a1) = a.as_chunks::<R>().0.as_chunks::<4>();
+    let (b4, b1) = b.as_chunks::<32>().0.as_chunks::<4>();
+    for (a, b) in a4.iter().zip(b4) {
+        step(&mut sums, &a[0], &b[0]);
+        step(&mut sums, &a[1], &b[1]);
+        step(&mut sums, &a[2], &b[2]);
+        step(&mut sums, &a[3], &b[3]);
     }
-    put_avx512(&sums, c);
+    for (a, b) in a1.iter().zip(b1) {
+        step(&mut sums, a, b);
+    }
+    put_avx512(sums, c);
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-fn tile_bf16<const R: usize>(a: &[u32], b: &[u32], c: Tile) {
+fn tile_bf16<const R: usize>(a: &[u32], b: &[u32], mut c: Tile) {
+    prefetch::<R, 32>(&mut c);
     let mut sums = [[_mm512_setzero_ps(); 2]; R];
     for (a, b) in a.as_chunks::<R>().0.iter().zip(b.as_chunks::<32>().0) {
         let (b0, b1) = (as_bf16(load16(b, 0)), as_bf16(load16(b, 1)));
@@ -172,20 +199,54 @@ fn tile_bf16<const R: usize>(a: &[u32], b: &[u32], c: Tile) {
             sums[r][1] = _mm512_dpbf16_ps(sums[r][1], a, b1);
         }
     }
-    put_avx512(&sums, c);
+    put_avx512(sums, c);
 }
 
+/// `c` = or += alpha · `sums`, as `Tile::put` does it.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn put_avx512<const R: usize>(sums: &[[__m512; 2]; R], c: Tile) {
-    let mut rows = [[0.0f32; 32]; R];
-    for (row, sums) in rows.iter_mut().zip(sums) {
-        for (out, sum) in row.as_chunks_mut::<16>().0.iter_mut().zip(sums) {
+fn put_avx512<const R: usize>(sums: [[__m512; 2]; R], mut c: Tile) {
+    if !c.is_whole::<32>(R) {
+        // SAFETY: two registers of 16 floats are 32 floats of plain data.
+        let rows = sums.map(|sums| unsafe { std::mem::transmute::<[__m512; 2], [f32; 32]>(sums) });
+        return c.put(&rows);
+    }
+    let (alpha, store) = (_mm512_set1_ps(c.alpha()), c.store());
+    for r in 0..R {
+        let row = c.row::<32>(r).as_chunks_mut::<16>().0;
+        for (out, sum) in row.iter_mut().zip(sums[r]) {
+            let product = _mm512_mul_ps(alpha, sum);
             // SAFETY: `out` is 16 floats.
-            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), *sum) };
+            unsafe {
+                let value = match store {
+                    Store::Overwrite => product,
+                    Store::Add => _mm512_add_ps(_mm512_loadu_ps(out.as_ptr()), product),
+                };
+                _mm512_storeu_ps(out.as_mut_ptr(), value);
+            }
         }
     }
-    c.put(&rows);
+}
+
+/// Asks for the lines of a whole tile, so that they are there when its sums are.
+#[inline(always)]
+fn prefetch<const R: usize, const N: usize>(c: &mut Tile) {
+    if !c.is_whole::<N>(R) {
+        return;
+    }
+    for r in 0..R {
+        let row = c.row::<N>(r);
+        for line in 0..N / 16 {
+            fetch(&row[16 * line]);
+        }
+        fetch(&row[N - 1]);
+    }
+}
+
+#[inline(always)]
+fn fetch(x: &f32) {
+    // SAFETY: a prefetch changes nothing that the program could see, at any address.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(x).cast()) }
 }
 
 #[inline]
