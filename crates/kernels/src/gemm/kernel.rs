@@ -30,6 +30,9 @@ pub(crate) trait Kernel: Copy + Send + Sync {
     /// Packs one panel; `out` is as long as [`Panel::words`] says.
     fn pack(self, panel: &Panel, out: &mut [u32]);
 
+    /// Asks for what [`Kernel::pack`] will read, one part of `parts`, where a set can.
+    fn prefetch(self, _panel: &Panel, _part: usize, _parts: usize) {}
+
     /// One tile of `rows` ≤ `MR`: `a` is `[k words, rows]`, `b` `[k words, NR]`.
     fn tile(self, rows: usize, a: &[u32], b: &[u32], c: Tile);
 

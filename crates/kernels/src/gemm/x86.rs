@@ -9,7 +9,7 @@
 
 use super::Store;
 use super::kernel::{Kernel, Tile, with_rows};
-use super::pack::{Encoding, GROUP, Panel, Stage, Transpose, pack_panel};
+use super::pack::{Encoding, GROUP, Lanes, Panel, Transpose, pack_panel};
 use crate::isa::{Avx2, Avx512, Avx512Bf16};
 use std::arch::x86_64::*;
 
@@ -63,6 +63,10 @@ impl Kernel for F32Avx2 {
         unsafe { pack_avx2(panel, out) }
     }
 
+    fn prefetch(self, panel: &Panel, part: usize, parts: usize) {
+        panel.prefetch(part, parts, fetch_source);
+    }
+
     fn tile(self, rows: usize, a: &[u32], b: &[u32], c: Tile) {
         // SAFETY: `self.0` proves `avx2` and `fma`.
         unsafe { with_rows!(rows, [1 2 3 4 5 6], tile_avx2(a, b, c)) }
@@ -75,7 +79,7 @@ impl Kernel for F32Avx2 {
 }
 
 impl Kernel for F32Avx512 {
-    const MR: usize = 14;
+    const MR: usize = 12;
     const NR: usize = 32;
     const K_BLOCK: usize = 256;
     const SPIN_FLOPS: usize = 2 * 24 * 16;
@@ -89,9 +93,13 @@ impl Kernel for F32Avx512 {
         unsafe { pack_avx512(panel, out) }
     }
 
+    fn prefetch(self, panel: &Panel, part: usize, parts: usize) {
+        panel.prefetch(part, parts, fetch_source);
+    }
+
     fn tile(self, rows: usize, a: &[u32], b: &[u32], c: Tile) {
         // SAFETY: this value was made from a token that proves `avx512f`, `bw`, `vl` and `dq`.
-        unsafe { with_rows!(rows, [1 2 3 4 5 6 7 8 9 10 11 12 13 14], tile_avx512(a, b, c)) }
+        unsafe { with_rows!(rows, [1 2 3 4 5 6 7 8 9 10 11 12], tile_avx512(a, b, c)) }
     }
 
     fn spin(self, rounds: usize) -> f32 {
@@ -101,7 +109,7 @@ impl Kernel for F32Avx512 {
 }
 
 impl Kernel for Bf16Avx512 {
-    const MR: usize = 14;
+    const MR: usize = 12;
     const NR: usize = 32;
     const K_BLOCK: usize = 256;
     const SPIN_FLOPS: usize = 2 * 24 * 32;
@@ -115,9 +123,13 @@ impl Kernel for Bf16Avx512 {
         unsafe { pack_avx512(panel, out) }
     }
 
+    fn prefetch(self, panel: &Panel, part: usize, parts: usize) {
+        panel.prefetch(part, parts, fetch_source);
+    }
+
     fn tile(self, rows: usize, a: &[u32], b: &[u32], c: Tile) {
         // SAFETY: `self.0` proves `avx512bf16` and all that `Avx512` does.
-        unsafe { with_rows!(rows, [1 2 3 4 5 6 7 8 9 10 11 12 13 14], tile_bf16(a, b, c)) }
+        unsafe { with_rows!(rows, [1 2 3 4 5 6 7 8 9 10 11 12], tile_bf16(a, b, c)) }
     }
 
     fn spin(self, rounds: usize) -> f32 {
@@ -249,6 +261,13 @@ fn fetch(x: &f32) {
     unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(x).cast()) }
 }
 
+/// To the L2 cache: the L1 cache is full of what the kernel needs now.
+#[inline(always)]
+fn fetch_source(address: *const u8) {
+    // SAFETY: a prefetch changes nothing that the program could see, at any address.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
+}
+
 #[inline]
 #[target_feature(enable = "avx2")]
 fn load8(words: &[u32; 16], half: usize) -> __m256 {
@@ -325,9 +344,9 @@ struct TransposeAvx2(());
 
 impl Transpose for TransposeAvx2 {
     #[inline(always)]
-    fn transpose(self, stage: &Stage, words: usize, lanes: usize, out: &mut [u32], width: usize) {
+    fn transpose(self, from: &Lanes, words: usize, lanes: usize, out: &mut [u32], width: usize) {
         // SAFETY: this value exists, so the caller is `pack_avx2`, which has `avx2`.
-        unsafe { transpose_avx2(stage, words, lanes, out, width) }
+        unsafe { transpose_avx2(from, words, lanes, out, width) }
     }
 }
 
@@ -337,20 +356,20 @@ struct TransposeAvx512(());
 
 impl Transpose for TransposeAvx512 {
     #[inline(always)]
-    fn transpose(self, stage: &Stage, words: usize, lanes: usize, out: &mut [u32], width: usize) {
+    fn transpose(self, from: &Lanes, words: usize, lanes: usize, out: &mut [u32], width: usize) {
         // SAFETY: this value exists, so the caller is `pack_avx512`, which has `avx512f`.
-        unsafe { transpose_avx512(stage, words, lanes, out, width) }
+        unsafe { transpose_avx512(from, words, lanes, out, width) }
     }
 }
 
 /// Blocks of 8 × 8 words.
 #[target_feature(enable = "avx2")]
-fn transpose_avx2(stage: &Stage, words: usize, lanes: usize, out: &mut [u32], width: usize) {
+fn transpose_avx2(from: &Lanes, words: usize, lanes: usize, out: &mut [u32], width: usize) {
     for lane in (0..lanes).step_by(8) {
         let count = (lanes - lane).min(8);
         for p in (0..words).step_by(8) {
             let rows: [__m256; 8] = std::array::from_fn(|r| {
-                let run: &[u32; 8] = stage[lane + r][p..p + 8].try_into().expect("8 words");
+                let run: &[u32; 8] = from[lane + r][p..p + 8].try_into().expect("8 words");
                 // SAFETY: `run` is 8 words.
                 unsafe { _mm256_loadu_ps(run.as_ptr().cast()) }
             });
@@ -393,11 +412,11 @@ fn columns8(r: [__m256; 8]) -> [__m256; 8] {
 
 /// Blocks of 16 × 16 words.
 #[target_feature(enable = "avx512f")]
-fn transpose_avx512(stage: &Stage, words: usize, lanes: usize, out: &mut [u32], width: usize) {
+fn transpose_avx512(from: &Lanes, words: usize, lanes: usize, out: &mut [u32], width: usize) {
     assert!(lanes <= GROUP && out.len() >= (words - 1) * width + lanes);
     let mask = ((1u32 << lanes) - 1) as __mmask16;
     for p in (0..words).step_by(16) {
-        let rows: [__m512i; 16] = std::array::from_fn(|r| load16(&stage[r], p / 16));
+        let rows: [__m512i; 16] = std::array::from_fn(|r| load16(&from[r], p / 16));
         for (i, column) in columns16(rows).into_iter().enumerate().take(words - p) {
             let at = (p + i) * width;
             // SAFETY: the mask stores `lanes` words from `at` on, and `p + i < words`, so the last
