@@ -48,6 +48,7 @@ impl Panel<'_> {
     }
 
     /// Asks for the stored cache lines of one of `parts` parts of the panel.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(super) fn prefetch(&self, part: usize, parts: usize, fetch: impl Fn(*const u8)) {
         let (first, size) = match self.data {
