@@ -8,6 +8,7 @@
 //! ```
 //! Shapes: x, dx `[N, I]` · y, dy `[N, O]` · w, dw `[O, I]` · b, db `[O]`.
 
+use super::refuse;
 use crate::ctx::{Ctx, read, write};
 use crate::error::Result;
 use crate::weight::Weight;
@@ -164,8 +165,7 @@ fn same_shape(name: &'static str, x: &Tensor, shape: &[usize]) -> Result<()> {
     if x.dims() == shape {
         return Ok(());
     }
-    let message = format!("linear: {name} has shape {:?} instead of {shape:?}", x.dims());
-    Err(candle_core::Error::Msg(message).into())
+    refuse("linear", format!("{name} has shape {:?} instead of {shape:?}", x.dims()))
 }
 
 /// `y += x` where only candle ops reach: all clones of `y` see it.
