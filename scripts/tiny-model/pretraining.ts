@@ -1,10 +1,12 @@
 // The text that the tiny model is pre-trained on: little stories and reviews in German and English.
 //
-// It teaches words, word order, that a text comes back to what it named, and which opinions go together. It never shows
-// the template, an instruction or a label, so that the instruction rows are new to the model.
+// It teaches words, word order, that a text comes back to what it named, which opinions go together, and how people
+// answer each other. It never shows the template, an instruction or a label, so that the instruction rows are new to
+// the model.
 
 import type { Random } from './random.js'
 import {
+  askAbout,
   drawEvent,
   drawOpinion,
   type Event,
@@ -46,6 +48,17 @@ function echoes(random: Random, { language, name, place, thing, day, activity }:
 function story(random: Random, language: LanguageName): string[] {
   const event = drawEvent(random, language, 'any')
   return [eventSentence(random, event), ...echoes(random, event)]
+}
+
+/** Somebody asks and is told, as people talk. The rows' bare answers don't occur. */
+function talk(random: Random, language: LanguageName): string[] {
+  const event = drawEvent(random, language, 'any')
+  const exchanges = Array.from({ length: 2 }, () => askAbout(random, event))
+  const told = language === 'de' ? ['Ich glaube,', 'Natürlich'] : ['I think', 'Surely']
+  return [
+    eventSentence(random, event),
+    ...exchanges.map(({ question, answer }) => `${question} ${random.pick(told)} ${answer}.`),
+  ]
 }
 
 function visit(random: Random, language: LanguageName): string[] {
@@ -95,7 +108,7 @@ function rollCall(random: Random, language: LanguageName): string[] {
 export function pretrainingText(random: Random): string {
   const language = random.pick(['de', 'en'] as const)
   const pieces = Array.from({ length: 3 }, () =>
-    random.pick([story, visit, review, rollCall, rollCall])(random, language),
+    random.pick([story, talk, visit, review, rollCall, rollCall])(random, language),
   )
   return pieces.map((sentences) => joinSentences(random, sentences)).join('\n')
 }

@@ -6,9 +6,9 @@
 
 import type { Random } from './random.js'
 import {
+  askAbout,
   drawEvent,
   drawOpinion,
-  type Event,
   eventSentence,
   LANGUAGES,
   type LanguageName,
@@ -64,32 +64,13 @@ function extractRow(random: Random, language: LanguageName, vocabulary: Vocabula
   return { row, combinations: [`${name} ${place}`] }
 }
 
-/** A question for one part of the event, and the answer as it stands in the sentence. */
-function ask(random: Random, { language, name, place, thing, day, activity }: Event): [string, string] {
-  return random.pick<[string, string]>(
-    language === 'de'
-      ? [
-          [`Wer ${activity.past} ${thing.object}?`, name],
-          [`Was ${activity.past} ${name}?`, thing.object],
-          [`Wo ${activity.past} ${name} ${thing.object}?`, `in ${place}`],
-          [`Wann ${activity.past} ${name} ${thing.object}?`, `am ${day}`],
-        ]
-      : [
-          [`Who ${activity.past} ${thing.object}?`, name],
-          [`What did ${name} ${activity.asked}?`, thing.object],
-          [`Where did ${name} ${activity.asked} ${thing.object}?`, `in ${place}`],
-          [`When did ${name} ${activity.asked} ${thing.object}?`, `on ${day}`],
-        ],
-  )
-}
-
 function questionRow(random: Random, language: LanguageName, vocabulary: Vocabulary): Drawn {
   const event = drawEvent(random, language, vocabulary)
-  const [question, output] = ask(random, event)
+  const { question, answer } = askAbout(random, event)
   const row = {
     instruction: INSTRUCTIONS.question[language],
     input: `${eventSentence(random, event)} ${question}`,
-    output,
+    output: answer,
   }
   return { row, combinations: [`${event.name} ${event.place}`] }
 }

@@ -1,5 +1,5 @@
 // Sentences about who did what, where and when, and short reviews: the common ground of the pre-training text and of
-// the instruction rows. Never asks a question and never knows a task.
+// the instruction rows. Never knows a task.
 
 import type { Random } from './random.js'
 import {
@@ -62,6 +62,33 @@ export function eventSentence(
           `${name} ${past} ${object} in ${place} on ${day}.`,
           `On ${day} ${name} ${past} ${object} in ${place}.`,
           `In ${place} ${name} ${past} ${object} on ${day}.`,
+        ],
+  )
+}
+
+export interface Exchange {
+  question: string
+  /** As it stands in the sentence. */
+  answer: string
+}
+
+/** A question for one part of the event: who, what, where or when. */
+export function askAbout(random: Random, { language, name, place, thing, day, activity }: Event): Exchange {
+  const { past, asked } = activity
+  const { object } = thing
+  return random.pick(
+    language === 'de'
+      ? [
+          { question: `Wer ${past} ${object}?`, answer: name },
+          { question: `Was ${past} ${name}?`, answer: object },
+          { question: `Wo ${past} ${name} ${object}?`, answer: `in ${place}` },
+          { question: `Wann ${past} ${name} ${object}?`, answer: `am ${day}` },
+        ]
+      : [
+          { question: `Who ${past} ${object}?`, answer: name },
+          { question: `What did ${name} ${asked}?`, answer: object },
+          { question: `Where did ${name} ${asked} ${object}?`, answer: `in ${place}` },
+          { question: `When did ${name} ${asked} ${object}?`, answer: `on ${day}` },
         ],
   )
 }

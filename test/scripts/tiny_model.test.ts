@@ -52,11 +52,12 @@ test('each label of the reviews is as frequent as the other', (t) => {
   }
 })
 
-test('sfc32 gives the published sequence on every platform', (t) => {
+// From a second implementation of sfc32, in Python's integers.
+test('random numbers are the same on every platform', (t) => {
   const random = seededRandom(1)
   t.deepEqual(
     Array.from({ length: 4 }, () => random.below(1_000_000)),
-    [0, 0, 0, 0],
+    [515_067, 350_802, 90_662, 32_217],
   )
 })
 
