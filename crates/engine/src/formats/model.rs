@@ -277,7 +277,7 @@ fn assemble(
 }
 
 fn read_object(path: &Path) -> Result<Value> {
-    let value: Value = json::read(path)?;
+    let value: Value = json::read(path, json::CONFIG_BYTES_MAX)?;
     match value.is_object() {
         true => Ok(value),
         false => Err(FormatError::ConfigNotObject { path: path.into() }),

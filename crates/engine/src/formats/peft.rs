@@ -238,9 +238,9 @@ pub fn read_adapter(folder: &Path) -> Result<(AdapterConfig, Vec<AdapterTensor>)
 
 /// Reads `adapter_config.json` and refuses what would compute something else than it says.
 pub fn read_config(path: &Path) -> Result<AdapterConfig> {
-    let mut config: AdapterConfig = json::read(path)?;
+    let mut config: AdapterConfig = json::read(path, json::CONFIG_BYTES_MAX)?;
     let known = serde_json::to_value(&config).unwrap_or_default();
-    let all: Map<String, Value> = json::read(path)?;
+    let all: Map<String, Value> = json::read(path, json::CONFIG_BYTES_MAX)?;
     config.unknown_keys =
         all.into_iter().map(|(key, _)| key).filter(|key| known.get(key).is_none()).collect();
     match unsupported(&config) {

@@ -15,6 +15,7 @@ pub mod lora;
 pub mod qkv;
 pub mod rms_norm;
 pub mod rope;
+pub mod rope_frequencies;
 
 use crate::error::Result;
 use candle_core::{Storage, Tensor};
