@@ -5,13 +5,13 @@ use crate::decoder::MicroBatch;
 use crate::error::{Code, Result};
 use crate::formats::ModelFiles;
 use crate::generate::{GenerateOptions, generate};
+use crate::machine;
 use crate::model::adapter::last_names;
 use crate::model::{self, Method, Model, adapter_files, write};
 use crate::options::{ComputeDtype, EngineOptions, MethodOptions};
 use crate::plan::{Plan, PlanError, plan};
 use crate::signal::Signal;
 use crate::train::{self, StepReport, Trainer};
-use crate::machine;
 use candle_core::Device;
 use kernels::Isa;
 use serde::Serialize;
@@ -89,8 +89,10 @@ impl Session {
         if let Some(tensors) = adapter {
             adapter_files::load_into(&mut model, &tensors)?;
         }
-        let trainer = Trainer::new(&model, options.optimizer.clone(), options.seed, plan.recomputed_blocks)?;
-        let linears: Vec<String> = model.block_linears().map(|linear| linear.name.clone()).collect();
+        let trainer =
+            Trainer::new(&model, options.optimizer.clone(), options.seed, plan.recomputed_blocks)?;
+        let linears: Vec<String> =
+            model.block_linears().map(|linear| linear.name.clone()).collect();
         let info = SessionInfo {
             trainable_params: model.trainable_params(),
             all_params: model.all_params(),
