@@ -5,7 +5,7 @@
 
 #![cfg_attr(
     test,
-    expect(dead_code, reason = "napi registers its functions in the addon, not in a test binary")
+    allow(dead_code, reason = "napi registers its functions in the addon, not in a test binary")
 )]
 
 mod batch;
