@@ -15,6 +15,7 @@ use crate::train::{self, StepReport, Trainer};
 use candle_core::Device;
 use kernels::Isa;
 use serde::Serialize;
+use serde_json::Value;
 use std::path::Path;
 
 /// An open model with everything a training needs.
@@ -36,6 +37,8 @@ pub struct SessionInfo {
     pub max_positions: usize,
     /// The last names of the blocks' linears: what an adapter can be on.
     pub linear_modules: Vec<String>,
+    /// The tokens that end a generation, from `generation_config.json`, else `config.json`.
+    pub eos_ids: Vec<u32>,
     /// Tensors of the files that no module asked for.
     pub unused_tensors: Vec<String>,
     pub threads: usize,
@@ -100,6 +103,7 @@ impl Session {
             vocab_size: model.spec.vocab_size,
             max_positions: model.spec.max_positions,
             linear_modules: last_names(&linears),
+            eos_ids: eos_ids(&files),
             unused_tensors: model.unused_tensors.clone(),
             threads: rayon::current_num_threads(),
             isa: ctx.isa.name(),
@@ -138,6 +142,17 @@ impl Session {
     /// Writes the whole model as a Hugging Face folder.
     pub fn save_model(&self, dir: &Path) -> Result<()> {
         write::write(&self.model, &self.files, dir)
+    }
+}
+
+/// `eos_token_id` is a number or a list of numbers.
+fn eos_ids(files: &ModelFiles) -> Vec<u32> {
+    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    let key = |config: &Value| config.get("eos_token_id").filter(|value| !value.is_null()).cloned();
+    match files.generation_config().and_then(key).or_else(|| key(files.config())) {
+        Some(Value::Array(list)) => list.iter().filter_map(id).collect(),
+        Some(value) => id(&value).into_iter().collect(),
+        None => vec![],
     }
 }
 
