@@ -8,6 +8,7 @@ mod smollm2;
 mod tensors;
 pub mod tolerance;
 
+pub use model::Batch;
 use report::Report;
 use std::path::Path;
 

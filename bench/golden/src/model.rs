@@ -61,10 +61,10 @@ struct Golden<'a> {
 }
 
 /// `batch.json`: as it is, padded; and without the padding, row after row.
-struct Batch {
-    mask: Vec<Vec<u8>>,
-    padded: MicroBatch,
-    ragged: MicroBatch,
+pub struct Batch {
+    pub mask: Vec<Vec<u8>>,
+    pub padded: MicroBatch,
+    pub ragged: MicroBatch,
 }
 
 impl Golden<'_> {
@@ -184,7 +184,7 @@ impl Golden<'_> {
 }
 
 impl Batch {
-    fn open(path: &Path) -> Result<Batch, Error> {
+    pub fn open(path: &Path) -> Result<Batch, Error> {
         #[derive(serde::Deserialize)]
         struct File {
             input_ids: Vec<Vec<u32>>,
