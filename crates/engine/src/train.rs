@@ -193,13 +193,13 @@ pub fn evaluate(model: &mut Model, batch: &MicroBatch, signal: &Signal) -> Resul
     decoder::loss(model, batch, signal)
 }
 
-/// The first parameter whose gradient is not finite, or where the loss left the numbers.
+/// The first parameter that is not finite, else the first whose gradient is not: one bad value spoils
+/// every gradient before it.
 fn first_bad(model: &Model) -> Result<String> {
-    for param in &model.params {
-        if elementwise::first_non_finite(&model.ctx, &param.value)?.is_some()
-            || elementwise::first_non_finite(&model.ctx, &param.grad)?.is_some()
-        {
-            return Ok(param.name.clone());
+    let tensors = model.params.iter().map(|p| (&p.name, &p.value));
+    for (name, tensor) in tensors.chain(model.params.iter().map(|p| (&p.name, &p.grad))) {
+        if elementwise::first_non_finite(&model.ctx, tensor)?.is_some() {
+            return Ok(name.clone());
         }
     }
     Ok("the loss".into())

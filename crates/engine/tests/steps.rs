@@ -87,7 +87,7 @@ fn parts_that_contradict_each_other_are_refused() {
 #[test]
 fn a_value_that_is_not_finite_ends_the_run_and_names_the_tensor() {
     let (mut model, mut trainer) = open();
-    let name = "model.layers.1.mlp.up_proj.weight";
+    let name = "model.layers.0.mlp.up_proj.weight";
     let param = model.params.iter().find(|p| p.name == name).expect("the tensor is trained");
     write(&param.value, |value| value[7] = f32::NAN).expect("a value");
     let error = refused(&mut model, &mut trainer, batch(|_| 1), &Signal::default(), Code::Diverged);
