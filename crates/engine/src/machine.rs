@@ -98,7 +98,7 @@ pub fn doctor(isa: Isa) -> DoctorReport {
         peak_gflops_bf16: peak_gflops(isa, Precision::Bf16, 0.15),
         gemm_gflops_f32: gemm_gflops(isa, Precision::F32, 0.2),
         gemm_gflops_bf16: gemm_gflops(isa, Precision::Bf16, 0.2),
-        copy_gb_per_s: copy_gb_per_s(),
+        copy_gb_per_s: copy_gb_per_s(0.15),
     }
 }
 

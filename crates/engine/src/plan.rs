@@ -75,8 +75,8 @@ impl PlanError {
     }
 }
 
-fn gib(bytes: &u64) -> String {
-    format!("{:.2} GiB", *bytes as f64 / (1u64 << 30) as f64)
+fn gib(bytes: u64) -> String {
+    format!("{:.2} GiB", bytes as f64 / (1u64 << 30) as f64)
 }
 
 /// What a process needs before it holds anything of a model: Node, the addon, packing buffers.

@@ -96,20 +96,28 @@ macro_rules! per_activation {
 
 #[inline(always)]
 fn plain_forward_body(f: Activation, x: &[f32], y: &mut [f32]) {
-    per_activation!(f, f => y.iter_mut().zip(x).for_each(|(y, &x)| *y = f(x).0));
+    per_activation!(f, f => {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = f(x).0;
+        }
+    });
 }
 
 #[inline(always)]
 fn plain_backward_body(f: Activation, dy: &[f32], x: &[f32], dx: &mut [f32]) {
     per_activation!(f, f => {
-        dx.iter_mut().zip(dy).zip(x).for_each(|((dx, &dy), &x)| *dx = dy * f(x).1)
+        for ((dx, &dy), &x) in dx.iter_mut().zip(dy).zip(x) {
+            *dx = dy * f(x).1;
+        }
     });
 }
 
 #[inline(always)]
 fn gated_forward_body(f: Activation, gate: &[f32], up: &[f32], y: &mut [f32]) {
     per_activation!(f, f => {
-        y.iter_mut().zip(gate).zip(up).for_each(|((y, &gate), &up)| *y = f(gate).0 * up)
+        for ((y, &gate), &up) in y.iter_mut().zip(gate).zip(up) {
+            *y = f(gate).0 * up;
+        }
     });
 }
 

@@ -2,9 +2,10 @@
 //! the mask again instead of keeping it, and the threads don't matter.
 //!
 //! ```text
-//! y[i] = x[i] / (1 − p) where word(key, i) ≥ p·2³², 0 elsewhere
+//! y[i] = x[i] / (1 − p) where word[i] ≥ p·2³², 0 elsewhere
 //! ```
-//! word(key, i) is the i-th 32-bit word of ChaCha8's key stream (Bernstein, 2008), nonce 0.
+//! The words are ChaCha8's key stream (Bernstein, 2008) under the key, nonce 0. Element
+//! `256·g + 16·w + l` takes word w of block `16·g + l`, as 16 blocks made side by side lie.
 //! Shapes: x, y any, of one length.
 
 use crate::Isa;
@@ -48,15 +49,8 @@ fn drop_body(
     const GROUP: usize = LANES * BLOCK_WORDS;
     for (i, (y, x)) in y.chunks_mut(GROUP).zip(x.chunks(GROUP)).enumerate() {
         let words = chacha_blocks::<ROUNDS>(key, first_block + (i * LANES) as u64);
-        let mut mask = [0.0; GROUP];
-        for (lane, mask) in mask.as_chunks_mut::<BLOCK_WORDS>().0.iter_mut().enumerate() {
-            for (word, mask) in words.iter().zip(mask) {
-                *mask = if word[lane] >= threshold { factor } else { 0.0 };
-            }
-        }
-        for ((y, &x), &mask) in y.iter_mut().zip(x).zip(&mask) {
-            // A dropped infinity is 0 too, not NaN.
-            *y = if mask == 0.0 { 0.0 } else { x * mask };
+        for ((y, &x), &word) in y.iter_mut().zip(x).zip(words.as_flattened()) {
+            *y = if word >= threshold { x * factor } else { 0.0 };
         }
     }
 }
@@ -69,11 +63,9 @@ fn chacha_blocks<const ROUNDS: usize>(key: [u32; 8], first: u64) -> [[u32; LANES
     for (word, value) in start.iter_mut().zip(constants.into_iter().chain(key)) {
         *word = [value; LANES];
     }
-    for lane in 0..LANES {
-        let counter = first.wrapping_add(lane as u64);
-        start[12][lane] = counter as u32;
-        start[13][lane] = (counter >> 32) as u32;
-    }
+    let counters: [u64; LANES] = std::array::from_fn(|lane| first.wrapping_add(lane as u64));
+    start[12] = counters.map(|counter| counter as u32);
+    start[13] = counters.map(|counter| (counter >> 32) as u32);
     let mut words = start;
     for _ in 0..ROUNDS / 2 {
         for [a, b, c, d] in [[0, 4, 8, 12], [1, 5, 9, 13], [2, 6, 10, 14], [3, 7, 11, 15]] {
@@ -84,7 +76,9 @@ fn chacha_blocks<const ROUNDS: usize>(key: [u32; 8], first: u64) -> [[u32; LANES
         }
     }
     for (word, start) in words.iter_mut().zip(&start) {
-        word.iter_mut().zip(start).for_each(|(word, &start)| *word = word.wrapping_add(start));
+        for (word, &start) in word.iter_mut().zip(start) {
+            *word = word.wrapping_add(start);
+        }
     }
     words
 }
@@ -92,9 +86,13 @@ fn chacha_blocks<const ROUNDS: usize>(key: [u32; 8], first: u64) -> [[u32; LANES
 #[inline(always)]
 fn quarter_round(words: &mut [[u32; LANES]; BLOCK_WORDS], a: usize, b: usize, c: usize, d: usize) {
     for (a, b, d, turn) in [(a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7)] {
-        for lane in 0..LANES {
-            words[a][lane] = words[a][lane].wrapping_add(words[b][lane]);
-            words[d][lane] = (words[d][lane] ^ words[a][lane]).rotate_left(turn);
+        let addend = words[b];
+        for (a, &b) in words[a].iter_mut().zip(&addend) {
+            *a = a.wrapping_add(b);
+        }
+        let sum = words[a];
+        for (d, &a) in words[d].iter_mut().zip(&sum) {
+            *d = (*d ^ a).rotate_left(turn);
         }
     }
 }

@@ -90,17 +90,23 @@ shells! {
 
 #[inline(always)]
 fn add_body(y: &mut [f32], x: &[f32]) {
-    y.iter_mut().zip(x).for_each(|(y, &x)| *y += x);
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y += x;
+    }
 }
 
 #[inline(always)]
 fn axpy_body(a: f32, x: &[f32], y: &mut [f32]) {
-    y.iter_mut().zip(x).for_each(|(y, &x)| *y += a * x);
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y += a * x;
+    }
 }
 
 #[inline(always)]
 fn scale_body(y: &mut [f32], a: f32) {
-    y.iter_mut().for_each(|y| *y *= a);
+    for y in y {
+        *y *= a;
+    }
 }
 
 #[inline(always)]
@@ -130,12 +136,18 @@ fn column_sum_body(dy: &[f32], sums: &mut [f32]) {
 #[inline(always)]
 fn all_finite_body(x: &[f32]) -> bool {
     const EXPONENT: u32 = 0x7f80_0000;
-    x.iter().fold(true, |finite, x| finite & (x.to_bits() & EXPONENT != EXPONENT))
+    let mut finite = true;
+    for x in x {
+        finite &= x.to_bits() & EXPONENT != EXPONENT;
+    }
+    finite
 }
 
 #[inline(always)]
 fn bf16_to_f32_body(x: &[bf16], y: &mut [f32]) {
-    y.iter_mut().zip(x).for_each(|(y, x)| *y = f32::from_bits((x.to_bits() as u32) << 16));
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = f32::from_bits((x.to_bits() as u32) << 16);
+    }
 }
 
 #[inline(always)]

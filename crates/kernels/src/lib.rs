@@ -5,10 +5,10 @@
 //! Results are the same bits for any number of threads: work is cut into blocks that depend on the
 //! shapes alone, and reductions add those blocks in order.
 
-mod blocks;
 pub mod activation;
 pub mod adamw;
 pub mod attention;
+mod blocks;
 pub mod dropout;
 pub mod elementwise;
 pub mod gemm;

@@ -242,7 +242,9 @@ fn layer_rows_body(
             *y = w * ((x - mu) * r);
         }
         if let Some(b) = b {
-            y.iter_mut().zip(b).for_each(|(y, &b)| *y += b);
+            for (y, &b) in y.iter_mut().zip(b) {
+                *y += b;
+            }
         }
         (*mean, *rstd) = (mu, r);
     }
@@ -272,7 +274,9 @@ fn layer_rows_backward_body(
             }
         }
         if let Some(db) = db.as_deref_mut() {
-            db.iter_mut().zip(dy).for_each(|(db, &dy)| *db += dy);
+            for (db, &dy) in db.iter_mut().zip(dy) {
+                *db += dy;
+            }
         }
     }
 }

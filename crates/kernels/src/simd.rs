@@ -9,6 +9,9 @@ pub const LANES: usize = 16;
 
 /// Defines `fn NAME(isa, args…)`, which runs an `#[inline(always)]` body compiled for `isa`.
 ///
+/// Write the body's loops as `for`: what an adapter calls (`for_each`, `fold`) may be compiled on its
+/// own, and then has none of the shell's features.
+///
 /// ```text
 /// shells! { fn add(y: &mut [f32], x: &[f32]) = add_body; }
 /// ```
@@ -65,7 +68,7 @@ pub fn exp(x: f32) -> f32 {
     p = p * r + 8.333_452e-3;
     p = p * r + 4.166_579_6e-2;
     p = p * r + 1.666_666_5e-1;
-    p = p * r + 5.000_000_1e-1;
+    p = p * r + 0.5;
     let y = p * (r * r) + r + 1.0;
 
     // 2^n in two factors, so that a result that is infinite or denormal comes out by rounding.
@@ -86,10 +89,10 @@ pub fn tanh(x: f32) -> f32 {
     let a = x.abs();
     let s = x * x;
     let mut p = -5.704_988_7e-3;
-    p = p * s + 2.063_908_9e-2;
+    p = p * s + 2.063_909e-2;
     p = p * s - 5.373_971_6e-2;
     p = p * s + 1.333_144_2e-1;
-    p = p * s - 3.333_328_2e-1;
+    p = p * s - 3.333_328e-1;
     let small = p * s * a + a;
     let large = 1.0 - 2.0 / (exp(a + a) + 1.0);
     (if a < 0.625 { small } else { large }).copysign(x)
@@ -116,7 +119,7 @@ pub fn erf(x: f32) -> f32 {
     q = q * t - 3.883_964_4e-3;
     q = q * t + 2.425_462_2e-2;
     q = q * t - 1.067_778_8e-1;
-    q = q * t - 6.348_466_9e-1;
+    q = q * t - 6.348_467e-1;
     q = q * t - 1.287_175_1e-1;
     let large = 1.0 - exp(q * t - t);
     (if a < 0.927_734_4 { small } else { large }).copysign(x)
@@ -223,7 +226,9 @@ mod tests {
 
     #[inline(always)]
     fn map_body(x: &[f32], y: &mut [f32], f: impl Fn(f32) -> f32) {
-        y.iter_mut().zip(x).for_each(|(y, &x)| *y = f(x));
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = f(x);
+        }
     }
     #[inline(always)]
     fn exps_body(x: &[f32], y: &mut [f32]) {

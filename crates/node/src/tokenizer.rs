@@ -2,7 +2,7 @@
 
 use crate::worker::Worker;
 use engine::tokenizer::{RowOptions as EngineRowOptions, TextTokenizer};
-use napi::bindgen_prelude::{Int32Array, Object, Uint32Array};
+use napi::bindgen_prelude::{Int32Array, Object, ToNapiValue, Uint32Array};
 use napi::{Env, Result};
 use napi_derive::napi;
 use std::path::PathBuf;
@@ -21,11 +21,6 @@ pub struct Text {
 #[napi(object, object_from_js = false)]
 pub struct Texts {
     pub texts: Vec<String>,
-}
-
-#[napi(object, object_from_js = false)]
-pub struct Ids {
-    pub ids: Uint32Array,
 }
 
 #[napi(object, object_from_js = false)]
@@ -60,31 +55,27 @@ pub struct EncodedRows {
     pub unsupervised: Uint32Array,
 }
 
-type Shared = Option<Arc<TextTokenizer>>;
-
 #[napi]
 pub struct Tokenizer {
-    worker: Worker<Shared>,
-    path: PathBuf,
+    inner: Arc<TextTokenizer>,
+    worker: Worker<()>,
 }
 
-/// Starts the tokenizer's thread; nothing is read before `load`.
-#[napi]
-pub fn open_tokenizer(model_path: String) -> Result<Tokenizer> {
-    Ok(Tokenizer { worker: Worker::new("lora-train-tokenizer", None, None)?, path: model_path.into() })
+#[napi(ts_return_type = "Promise<Tokenizer | Failed>")]
+pub fn open_tokenizer(env: Env, model_path: String) -> Result<Object<'static>> {
+    let worker = Worker::new("lora-train-tokenizer", (), None)?;
+    let own = worker.clone();
+    worker.call(&env, move |()| {
+        let inner = Arc::new(TextTokenizer::open(&PathBuf::from(model_path))?);
+        Ok(Tokenizer { inner, worker: own })
+    })
 }
 
 #[napi]
 impl Tokenizer {
-    #[napi(ts_return_type = "Promise<TokenizerInfo | Failed>")]
-    pub fn load(&self, env: Env) -> Result<Object<'static>> {
-        let path = self.path.clone();
-        self.worker.call(&env, move |slot| {
-            let tokenizer = TextTokenizer::open(&path)?;
-            let info = info(&tokenizer);
-            *slot = Some(Arc::new(tokenizer));
-            Ok(info)
-        })
+    #[napi]
+    pub fn info(&self) -> TokenizerInfo {
+        info(&self.inner)
     }
 
     /// On all threads.
@@ -96,14 +87,14 @@ impl Tokenizer {
         targets: Vec<String>,
         options: RowOptions,
     ) -> Result<Object<'static>> {
-        self.worker.call(&env, move |slot| {
+        self.call(&env, move |tokenizer| {
             let options = EngineRowOptions {
                 model_max_length: options.model_max_length as usize,
                 append_eos: options.append_eos,
                 mask_source: options.mask_source,
             };
             let rows: Vec<_> = sources.into_iter().zip(targets).collect();
-            let rows = loaded(slot)?.encode_rows(&rows, &options)?;
+            let rows = tokenizer.encode_rows(&rows, &options)?;
             Ok(EncodedRows {
                 ids: rows.ids.into(),
                 labels: rows.labels.into(),
@@ -114,23 +105,23 @@ impl Tokenizer {
         })
     }
 
-    #[napi(ts_return_type = "Promise<Ids | Failed>")]
+    #[napi(ts_return_type = "Promise<Uint32Array | Failed>")]
     pub fn encode(&self, env: Env, text: String, add_special_tokens: bool) -> Result<Object<'static>> {
-        self.worker.call(&env, move |slot| {
-            Ok(Ids { ids: loaded(slot)?.encode(&text, add_special_tokens)?.into() })
+        self.call(&env, move |tokenizer| {
+            Ok(Uint32Array::new(tokenizer.encode(&text, add_special_tokens)?))
         })
     }
 
     #[napi(ts_return_type = "Promise<Text | Failed>")]
     pub fn decode(&self, env: Env, ids: Uint32Array, skip_special: bool) -> Result<Object<'static>> {
         let ids = ids.to_vec();
-        self.worker.call(&env, move |slot| Ok(Text { text: loaded(slot)?.decode(&ids, skip_special)? }))
+        self.call(&env, move |tokenizer| Ok(Text { text: tokenizer.decode(&ids, skip_special)? }))
     }
 
     #[napi(ts_return_type = "Promise<Texts | Failed>")]
     pub fn token_texts(&self, env: Env, ids: Uint32Array) -> Result<Object<'static>> {
         let ids = ids.to_vec();
-        self.worker.call(&env, move |slot| Ok(Texts { texts: loaded(slot)?.token_texts(&ids)? }))
+        self.call(&env, move |tokenizer| Ok(Texts { texts: tokenizer.token_texts(&ids)? }))
     }
 
     #[napi(ts_return_type = "Promise<Text | Failed>")]
@@ -140,23 +131,28 @@ impl Tokenizer {
         messages_json: String,
         add_generation_prompt: bool,
     ) -> Result<Object<'static>> {
-        self.worker.call(&env, move |slot| {
-            let text = loaded(slot)?.apply_chat_template(&messages_json, add_generation_prompt)?;
+        self.call(&env, move |tokenizer| {
+            let text = tokenizer.apply_chat_template(&messages_json, add_generation_prompt)?;
             Ok(Text { text })
         })
     }
 
     #[napi(ts_return_type = "Promise<Done | Failed>")]
     pub fn save(&self, env: Env, dir: String) -> Result<Object<'static>> {
-        self.worker.call(&env, move |slot| {
-            loaded(slot)?.save(&PathBuf::from(dir))?;
+        self.call(&env, move |tokenizer| {
+            tokenizer.save(&PathBuf::from(dir))?;
             Ok(Done { done: true })
         })
     }
-}
 
-fn loaded(slot: &Shared) -> engine::Result<&TextTokenizer> {
-    Ok(slot.as_deref().ok_or(engine::session::SessionError::NotLoaded)?)
+    fn call<T, F>(&self, env: &Env, work: F) -> Result<Object<'static>>
+    where
+        T: ToNapiValue + Send + 'static,
+        F: FnOnce(&TextTokenizer) -> engine::Result<T> + Send + 'static,
+    {
+        let tokenizer = self.inner.clone();
+        self.worker.call(env, move |()| work(&tokenizer))
+    }
 }
 
 fn info(tokenizer: &TextTokenizer) -> TokenizerInfo {

@@ -14,9 +14,15 @@ type Answer<T> = Either<T, Failed>;
 type Resolver<T> = Box<dyn FnOnce(Env) -> Result<Answer<T>>>;
 type Deferred<T> = JsDeferred<Answer<T>, Resolver<T>>;
 
-/// A handle to the thread. Dropping it ends the thread after the jobs that wait.
+/// A handle to the thread. Dropping its last clone ends the thread after the jobs that wait.
 pub struct Worker<S> {
     jobs: Sender<Job<Slot<S>>>,
+}
+
+impl<S> Clone for Worker<S> {
+    fn clone(&self) -> Worker<S> {
+        Worker { jobs: self.jobs.clone() }
+    }
 }
 
 /// The state, or why it is gone.

@@ -61,7 +61,7 @@ impl StoredDtype {
     /// Bytes of `elements` values. `None` if they are no whole number of blocks or the product overflows.
     pub fn bytes_of(self, elements: u64) -> Option<u64> {
         let (values, bytes) = self.block();
-        if elements % values as u64 != 0 {
+        if !elements.is_multiple_of(values as u64) {
             return None;
         }
         (elements / values as u64).checked_mul(bytes as u64)

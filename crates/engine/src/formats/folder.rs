@@ -4,7 +4,9 @@ use super::mapped::MappedFile;
 use super::safetensors::SafetensorsFile;
 use super::{FormatError, Result, json};
 use serde::Deserialize;
+use serde::de::{MapAccess, Visitor};
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 const SINGLE: &str = "model.safetensors";
@@ -71,36 +73,54 @@ pub(super) fn open_shards(folder: &Path) -> Result<Vec<SafetensorsFile>> {
 
 #[derive(Deserialize)]
 struct Index {
-    weight_map: BTreeMap<String, String>,
+    weight_map: WeightMap,
+}
+
+/// The tensors of each shard. A shard's name is kept once, not once for each of its tensors.
+struct WeightMap(BTreeMap<String, Vec<String>>);
+
+impl<'de> Deserialize<'de> for WeightMap {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<WeightMap, D::Error> {
+        struct WeightMapVisitor;
+        impl<'de> Visitor<'de> for WeightMapVisitor {
+            type Value = WeightMap;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an object of tensors and their shards")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WeightMap, A::Error> {
+                let mut by_shard: BTreeMap<String, Vec<String>> = BTreeMap::new();
+                while let Some((tensor, shard)) = map.next_entry()? {
+                    by_shard.entry(shard).or_default().push(tensor);
+                }
+                Ok(WeightMap(by_shard))
+            }
+        }
+        d.deserialize_map(WeightMapVisitor)
+    }
 }
 
 fn open_indexed(folder: &Path, index_path: &Path) -> Result<Vec<SafetensorsFile>> {
-    let index: Index = json::read(index_path)?;
-    let mut by_shard: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (tensor, shard) in &index.weight_map {
-        by_shard.entry(shard).or_default().push(tensor);
-    }
+    let index: Index = json::read(index_path, json::INDEX_BYTES_MAX)?;
+    let by_shard = index.weight_map.0;
     let mut files = Vec::with_capacity(by_shard.len());
     for (shard, tensors) in by_shard {
         // A name with a separator could lead out of the folder.
         if shard.contains(['/', '\\']) || shard == ".." {
-            return Err(FormatError::ShardName { index: index_path.into(), shard: shard.into() });
+            return Err(FormatError::ShardName { index: index_path.into(), shard });
         }
-        let file = SafetensorsFile::open(&folder.join(shard)).map_err(|e| match e {
+        let file = SafetensorsFile::open(&folder.join(&shard)).map_err(|e| match e {
             FormatError::NotFound { .. } => FormatError::MissingShard {
                 index: index_path.into(),
-                shard: shard.into(),
-                tensor: tensors[0].into(),
+                shard: shard.clone(),
+                tensor: tensors[0].clone(),
             },
             other => other,
         })?;
         let held: HashSet<&str> = file.entries().iter().map(|entry| entry.name.as_str()).collect();
-        if let Some(tensor) = tensors.into_iter().find(|tensor| !held.contains(tensor)) {
-            return Err(FormatError::NotInShard {
-                index: index_path.into(),
-                shard: shard.into(),
-                tensor: tensor.into(),
-            });
+        if let Some(tensor) = tensors.into_iter().find(|tensor| !held.contains(tensor.as_str())) {
+            return Err(FormatError::NotInShard { index: index_path.into(), shard, tensor });
         }
         files.push(file);
     }

@@ -5,22 +5,19 @@ use serde::de::DeserializeOwned;
 use std::io::Read;
 use std::path::Path;
 
-/// Longest JSON file that is read. The largest in use, indexes of models in hundreds of shards, have
-/// some 10 MB.
-pub(super) const JSON_BYTES_MAX: u64 = 32 << 20;
+/// Longest file of settings. A value of JSON takes up to 16 times its bytes in memory.
+pub(super) const CONFIG_BYTES_MAX: u64 = 4 << 20;
+/// Longest index of shards; those of the largest models in use have 9 to 14 MB.
+pub(super) const INDEX_BYTES_MAX: u64 = 16 << 20;
 
-pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
+pub(super) fn read<T: DeserializeOwned>(path: &Path, limit: u64) -> Result<T> {
     let failed = |source| FormatError::read(path, source);
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(failed)?;
     // One byte more than allowed shows that the file is longer, whatever its length claims to be.
-    file.take(JSON_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > JSON_BYTES_MAX {
-        return Err(FormatError::TooLong {
-            path: path.into(),
-            what: "a JSON file",
-            limit: JSON_BYTES_MAX,
-        });
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        return Err(FormatError::TooLong { path: path.into(), what: "a JSON file", limit });
     }
     serde_json::from_slice(&bytes).map_err(|e| FormatError::Json {
         path: path.into(),

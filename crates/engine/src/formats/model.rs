@@ -104,7 +104,8 @@ impl ModelFiles {
     /// Shape and values of a tensor, whatever it is stored as.
     pub fn read_f32(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
         let (info, place) = self.find(name)?;
-        let values = read_values(&self.files[place.file].path, info, &self.bytes(info, place))?;
+        let values =
+            read_values(&self.files[place.file].path, name, info.dtype, &self.bytes(info, place))?;
         Ok((info.shape.clone(), values))
     }
 
@@ -151,7 +152,8 @@ impl ModelFiles {
                 Tensor::from_vec(words(&bytes, f16::from_le_bytes), shape, &Device::Cpu)
             }
             _ => {
-                let values = read_values(&self.files[place.file].path, info, &bytes)?;
+                let values =
+                    read_values(&self.files[place.file].path, &info.name, info.dtype, &bytes)?;
                 Tensor::from_vec(values, shape, &Device::Cpu)
             }
         };
@@ -203,21 +205,22 @@ fn halves_apart(bytes: &[u8], n_rows: usize, heads: usize) -> Vec<u8> {
 }
 
 /// The values of a tensor's bytes as f32.
-pub(super) fn read_values(path: &Path, info: &TensorInfo, bytes: &[u8]) -> Result<Vec<f32>> {
+pub(super) fn read_values(
+    path: &Path,
+    tensor: &str,
+    dtype: StoredDtype,
+    bytes: &[u8],
+) -> Result<Vec<f32>> {
     // Counted from the bytes, which lie in the file; the shape was checked against them.
-    let (values, size) = info.dtype.block();
+    let (values, size) = dtype.block();
     let len = bytes.len() / size * values;
     let mut out = Vec::new();
     out.try_reserve_exact(len)
-        .map_err(|_| FormatError::Memory { tensor: info.name.clone(), bytes: 4 * len as u64 })?;
+        .map_err(|_| FormatError::Memory { tensor: tensor.into(), bytes: 4 * len as u64 })?;
     out.resize(len, 0.0);
-    match convert::to_f32(info.dtype, bytes, &mut out) {
+    match convert::to_f32(dtype, bytes, &mut out) {
         true => Ok(out),
-        false => Err(FormatError::NotAWeight {
-            path: path.into(),
-            tensor: info.name.clone(),
-            dtype: info.dtype,
-        }),
+        false => Err(FormatError::NotAWeight { path: path.into(), tensor: tensor.into(), dtype }),
     }
 }
 
@@ -274,7 +277,7 @@ fn assemble(
 }
 
 fn read_object(path: &Path) -> Result<Value> {
-    let value: Value = json::read(path)?;
+    let value: Value = json::read(path, json::CONFIG_BYTES_MAX)?;
     match value.is_object() {
         true => Ok(value),
         false => Err(FormatError::ConfigNotObject { path: path.into() }),

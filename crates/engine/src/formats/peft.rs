@@ -5,7 +5,7 @@
 //! a model has.
 
 use super::dtype::StoredDtype;
-use super::model::{TensorInfo, read_values};
+use super::model::read_values;
 use super::safetensors::SafetensorsFile;
 use super::write::{OutFolder, TensorBytes, write_safetensors};
 use super::{FormatError, Result, json};
@@ -186,13 +186,19 @@ pub enum Part {
     /// A whole weight: of `modules_to_save`, or of an embedding that grew.
     Weight,
     Bias,
+    /// The same of a module that has a LoRA as well.
+    BaseWeight,
+    BaseBias,
 }
 
-const ENDINGS: [(&str, Part); 6] = [
+/// The longer ones first, as they end like the shorter.
+const ENDINGS: [(&str, Part); 8] = [
     (".lora_A.weight", Part::LoraA),
     (".lora_B.weight", Part::LoraB),
     (".lora_embedding_A", Part::EmbeddingA),
     (".lora_embedding_B", Part::EmbeddingB),
+    (".base_layer.weight", Part::BaseWeight),
+    (".base_layer.bias", Part::BaseBias),
     (".weight", Part::Weight),
     (".bias", Part::Bias),
 ];
@@ -224,19 +230,17 @@ pub fn read_adapter(folder: &Path) -> Result<(AdapterConfig, Vec<AdapterTensor>)
     let file = SafetensorsFile::open(&path)?;
     check_tensors(&path, &file, &config)?;
     let read = |entry: &super::safetensors::Entry| {
-        let (name, shape) = (entry.name.clone(), entry.shape.clone());
-        let info = TensorInfo { name, shape, dtype: entry.dtype, bytes: entry.bytes };
-        let data = read_values(&path, &info, file.bytes(entry))?;
-        Ok(AdapterTensor { name: info.name, shape: info.shape, data })
+        let data = read_values(&path, &entry.name, entry.dtype, file.bytes(entry))?;
+        Ok(AdapterTensor { name: entry.name.clone(), shape: entry.shape.clone(), data })
     };
     Ok((config, file.entries().iter().map(read).collect::<Result<_>>()?))
 }
 
 /// Reads `adapter_config.json` and refuses what would compute something else than it says.
 pub fn read_config(path: &Path) -> Result<AdapterConfig> {
-    let mut config: AdapterConfig = json::read(path)?;
+    let mut config: AdapterConfig = json::read(path, json::CONFIG_BYTES_MAX)?;
     let known = serde_json::to_value(&config).unwrap_or_default();
-    let all: Map<String, Value> = json::read(path)?;
+    let all: Map<String, Value> = json::read(path, json::CONFIG_BYTES_MAX)?;
     config.unknown_keys =
         all.into_iter().map(|(key, _)| key).filter(|key| known.get(key).is_none()).collect();
     match unsupported(&config) {
@@ -301,7 +305,7 @@ fn check_tensors(path: &Path, file: &SafetensorsFile, config: &AdapterConfig) ->
         let half = match part {
             Part::LoraA | Part::EmbeddingA => 0,
             Part::LoraB | Part::EmbeddingB => 1,
-            Part::Weight | Part::Bias => continue,
+            Part::Weight | Part::Bias | Part::BaseWeight | Part::BaseBias => continue,
         };
         let rank = match (entry.shape.as_slice(), half) {
             (&[r, _], 0) | (&[_, r], 1) => Some(r),

@@ -56,18 +56,24 @@ pub mod reference {
     use super::{Ctx, DropKey, Result, Tensor};
     use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::{RngCore, SeedableRng};
+    use std::array::from_fn;
 
     pub fn drop(ctx: &Ctx, x: &Tensor, p: f32, key: &DropKey) -> Result<Tensor> {
         let mut seed = [0; 32];
         for (bytes, word) in seed.as_chunks_mut::<4>().0.iter_mut().zip(key.words()) {
             *bytes = word.to_le_bytes();
         }
-        let mut words = ChaCha8Rng::from_seed(seed);
+        let mut stream = ChaCha8Rng::from_seed(seed);
         let threshold = (p as f64 * 4_294_967_296.0) as u32;
         let factor = (1.0 / (1.0 - p as f64)) as f32;
-        let mask: Vec<f32> = (0..x.elem_count())
-            .map(|_| if words.next_u32() >= threshold { factor } else { 0.0 })
-            .collect();
+        let mut mask = Vec::with_capacity(x.elem_count().next_multiple_of(256));
+        while mask.len() < x.elem_count() {
+            // 16 blocks of 16 words; the elements take the first words of all blocks first.
+            let blocks: [[u32; 16]; 16] = from_fn(|_| from_fn(|_| stream.next_u32()));
+            let words = (0..16).flat_map(|word| blocks.iter().map(move |block| block[word]));
+            mask.extend(words.map(|word| if word >= threshold { factor } else { 0.0 }));
+        }
+        mask.truncate(x.elem_count());
         Ok(x.mul(&ctx.tensor(mask, x.dims())?)?)
     }
 }

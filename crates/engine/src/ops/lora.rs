@@ -82,18 +82,19 @@ impl<'a> View<'a> {
     fn t(self) -> View<'a> {
         View { transposed: !self.transposed, ..self }
     }
+
+    fn mat<'d>(&self, data: &'d [f32]) -> Result<Mat<'d>> {
+        let (rows, cols) = self.tensor.dims2()?;
+        let mat = Mat::new(rows, cols, Elements::F32(data));
+        Ok(if self.transposed { mat.t() } else { mat })
+    }
 }
 
 /// `c (+)= alpha · a · b` on the CPU.
 fn product(ctx: &Ctx, alpha: f32, a: View, b: View, store: Store, c: &Tensor) -> Result<()> {
-    let mat = |view: &View, data| -> Result<Mat> {
-        let (rows, cols) = view.tensor.dims2()?;
-        let mat = Mat::new(rows, cols, Elements::F32(data));
-        Ok(if view.transposed { mat.t() } else { mat })
-    };
     read::<f32, _>(a.tensor, |a_data| {
         read::<f32, _>(b.tensor, |b_data| {
-            let (a, b) = (mat(&a, a_data)?, mat(&b, b_data)?);
+            let (a, b) = (a.mat(a_data)?, b.mat(b_data)?);
             write(c, |c| gemm(ctx.isa, ctx.precision, alpha, a, b, store, c))
         })
     })??

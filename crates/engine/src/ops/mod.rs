@@ -3,11 +3,6 @@
 //! Gradients of activations are returned, gradients of parameters are added to in place.
 
 pub mod activation;
-pub mod attention;
-pub mod head_loss;
-pub mod linear;
-pub mod lora;
-pub mod qkv;
 pub mod adamw;
 pub mod attention;
 pub mod dropout;
@@ -15,8 +10,12 @@ pub mod elementwise;
 pub mod embedding;
 pub mod head_loss;
 pub mod layer_norm;
+pub mod linear;
+pub mod lora;
+pub mod qkv;
 pub mod rms_norm;
 pub mod rope;
+pub mod rope_frequencies;
 
 use crate::error::Result;
 use candle_core::{Storage, Tensor};

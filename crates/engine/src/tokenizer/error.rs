@@ -39,12 +39,14 @@ pub enum TokenizerError {
     #[error("{path}: merge {index} (`{merge}`) does not join two tokens to a third")]
     GgufMerge { path: PathBuf, index: usize, merge: String },
     #[error("{path}: can't be written: {source}")]
-    Write { path: PathBuf, source: io::Error },
+    Write { path: PathBuf, source: serde_json::Error },
     #[error(transparent)]
     Format(#[from] FormatError),
 
     #[error("the tokenizer has no chat template{}", named(names))]
     NoTemplate { names: Vec<String> },
+    #[error("the chat template has {bytes} bytes; the limit is {limit}")]
+    TemplateTooLong { bytes: usize, limit: usize },
     #[error("the chat template does not compile, line {line}: {what}")]
     TemplateSyntax { line: usize, what: String },
     #[error("the chat template refuses the conversation: {message}")]
@@ -87,7 +89,11 @@ impl TokenizerError {
     pub fn code(&self) -> Code {
         use TokenizerError::*;
         match self {
-            MessagesJson { .. } | MessagesNotList | Message { .. } | TemplateRefused { .. } | Text { .. }
+            MessagesJson { .. }
+            | MessagesNotList
+            | Message { .. }
+            | TemplateRefused { .. }
+            | Text { .. }
             | Row { .. } => Code::Data,
             Ids { .. } => Code::Internal,
             Write { .. } => Code::Output,
@@ -105,7 +111,9 @@ impl TokenizerError {
                 "A tokenizer.model can't be read yet; save a tokenizer.json with AutoTokenizer.from_pretrained(…).save_pretrained(…)."
             }
             NoTokenizer { .. } => "Name a folder with a tokenizer.json, or one .gguf file.",
-            Json { .. } | Key { .. } | Unusable { .. } | TooLong { .. } => "Correct the file, or download it again.",
+            Json { .. } | Key { .. } | Unusable { .. } | TooLong { .. } => {
+                "Correct the file, or download it again."
+            }
             GgufModel { .. } | GgufPre { .. } | GgufKey { .. } => {
                 "Take the model's Hugging Face folder, which has a tokenizer.json."
             }
@@ -114,16 +122,27 @@ impl TokenizerError {
             }
             Write { .. } => "Choose another output folder, or free space on the disk.",
             Format(error) => error.hint(),
-            NoTemplate { .. } => "Give a prompt template of your own, or take a model that was made for chats.",
-            TemplateSyntax { .. } | TemplateFuel { .. } | TemplateFailed { .. } => {
+            NoTemplate { .. } => {
+                "Give a prompt template of your own, or take a model that was made for chats."
+            }
+            TemplateTooLong { .. }
+            | TemplateSyntax { .. }
+            | TemplateFuel { .. }
+            | TemplateFailed { .. } => {
                 "Correct the chat template in the model's folder, or give a prompt template of your own."
             }
-            TemplateRefused { .. } => "Bring the conversation into the form that the model's template asks for.",
+            TemplateRefused { .. } => {
+                "Bring the conversation into the form that the model's template asks for."
+            }
             MessagesJson { .. } | MessagesNotList | Message { .. } => {
                 "A conversation is a list of objects like {\"role\": \"user\", \"content\": \"…\"}."
             }
-            Text { .. } | Row { .. } => "Look at the row's text, and check that the tokenizer belongs to the model.",
-            Ids { .. } => "This is a bug of lora-train; please report it with the command that you ran.",
+            Text { .. } | Row { .. } => {
+                "Look at the row's text, and check that the tokenizer belongs to the model."
+            }
+            Ids { .. } => {
+                "This is a bug of lora-train; please report it with the command that you ran."
+            }
         }
     }
 }

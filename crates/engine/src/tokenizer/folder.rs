@@ -1,8 +1,8 @@
 //! Reads the tokenizer of a Hugging Face folder. Never runs code from it or follows a name out of it.
 
+use super::Parts;
 use super::error::{Result, TokenizerError};
 use super::special::Specials;
-use super::{Parts, special};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::io::Read;
@@ -89,7 +89,9 @@ impl Head {
         match self.model.r#type.as_deref() {
             Some("WordPiece") | Some("WordLevel") | Some("Unigram") => Ok(()),
             _ if prefix.is_empty() => Ok(()),
-            _ => Err(format!("a BPE with the continuing_subword_prefix `{prefix}` is not supported")),
+            _ => {
+                Err(format!("a BPE with the continuing_subword_prefix `{prefix}` is not supported"))
+            }
         }
     }
 }
@@ -134,11 +136,15 @@ fn no_tokenizer(folder: &Path) -> Result<TokenizerError> {
 fn names_in(folder: &Path) -> Result<Vec<String>> {
     let failed = |e| TokenizerError::read(folder, e);
     let entries = std::fs::read_dir(folder).map_err(failed)?;
-    entries.map(|entry| Ok(entry.map_err(failed)?.file_name().to_string_lossy().into_owned())).collect()
+    entries
+        .map(|entry| Ok(entry.map_err(failed)?.file_name().to_string_lossy().into_owned()))
+        .collect()
 }
 
 fn read_object(path: &Path) -> Result<Option<Map<String, Value>>> {
-    let Some(bytes) = read_bytes(path, CONFIG_BYTES_MAX, "a tokenizer's config")? else { return Ok(None) };
+    let Some(bytes) = read_bytes(path, CONFIG_BYTES_MAX, "a tokenizer's config")? else {
+        return Ok(None);
+    };
     let object = serde_json::from_slice(&bytes).map_err(|e| TokenizerError::Json {
         path: path.into(),
         line: e.line(),
@@ -149,7 +155,9 @@ fn read_object(path: &Path) -> Result<Option<Map<String, Value>>> {
 }
 
 fn read_text(path: &Path) -> Result<Option<String>> {
-    let Some(bytes) = read_bytes(path, TEMPLATE_BYTES_MAX, "a chat template")? else { return Ok(None) };
+    let Some(bytes) = read_bytes(path, TEMPLATE_BYTES_MAX, "a chat template")? else {
+        return Ok(None);
+    };
     let unusable = |what: String| TokenizerError::Unusable { path: path.into(), what };
     Ok(Some(String::from_utf8(bytes).map_err(|e| unusable(e.to_string()))?))
 }

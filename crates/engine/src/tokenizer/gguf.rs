@@ -60,7 +60,10 @@ pub(super) fn read(path: &Path) -> Result<Parts> {
 }
 
 impl<'a> GgufVocab<'a> {
-    fn from_metadata(path: &'a Path, get: impl Fn(&str) -> Option<&'a Value>) -> Result<GgufVocab<'a>> {
+    pub(super) fn from_metadata(
+        path: &'a Path,
+        get: impl Fn(&str) -> Option<&'a Value>,
+    ) -> Result<GgufVocab<'a>> {
         let missing = |key: &str| TokenizerError::GgufKey { path: path.into(), key: key.into() };
         let text = |key: &str| get(key).and_then(Value::as_str);
         let flag = |key: &str| get(key).and_then(Value::as_bool);
@@ -71,14 +74,20 @@ impl<'a> GgufVocab<'a> {
         let scores = get(SCORES).and_then(Value::as_f32s).unwrap_or_default();
         for (key, found) in [(TOKEN_TYPES, token_types.len()), (SCORES, scores.len())] {
             if found != 0 && found != tokens.len() {
-                return Err(TokenizerError::GgufLength { path: path.into(), key, found, expected: tokens.len() });
+                return Err(TokenizerError::GgufLength {
+                    path: path.into(),
+                    key,
+                    found,
+                    expected: tokens.len(),
+                });
             }
         }
         let mut named = Vec::new();
         for (name, key) in NAMED {
             let Some(id) = get(key).and_then(Value::as_u64) else { continue };
             let index = usize::try_from(id).ok().filter(|&id| id < tokens.len());
-            let past = || TokenizerError::GgufId { path: path.into(), key, id, tokens: tokens.len() };
+            let past =
+                || TokenizerError::GgufId { path: path.into(), key, id, tokens: tokens.len() };
             named.push((name, index.ok_or_else(past)?));
         }
         Ok(GgufVocab {
@@ -115,13 +124,21 @@ impl<'a> GgufVocab<'a> {
         let pair = |(index, line): (usize, &String)| {
             // The first character belongs to the left side even if it is a space.
             let first = line.chars().next().map_or(0, char::len_utf8);
-            let parts = line[first..].split_once(' ').map(|(rest, right)| (&line[..first + rest.len()], right));
+            let parts = line[first..]
+                .split_once(' ')
+                .map(|(rest, right)| (&line[..first + rest.len()], right));
             let known = |token: &str| vocab.contains_key(token);
             match parts {
-                Some((left, right)) if known(left) && known(right) && known(&[left, right].concat()) => {
+                Some((left, right))
+                    if known(left) && known(right) && known(&[left, right].concat()) =>
+                {
                     Ok((left.to_owned(), right.to_owned()))
                 }
-                _ => Err(TokenizerError::GgufMerge { path: self.path.into(), index, merge: line.clone() }),
+                _ => Err(TokenizerError::GgufMerge {
+                    path: self.path.into(),
+                    index,
+                    merge: line.clone(),
+                }),
             }
         };
         lines.iter().enumerate().map(pair).collect::<Result<_>>().map(Some)
@@ -150,22 +167,28 @@ fn distinct_tokens(path: &Path, tokens: &[String]) -> Result<Vec<String>> {
     }
 }
 
-fn build(vocab: GgufVocab) -> Result<Parts> {
+pub(super) fn build(vocab: GgufVocab) -> Result<Parts> {
     let (mut tokenizer, add_bos) = match vocab.model {
         "gpt2" => byte_level(&vocab)?,
         "llama" => (sentencepiece::build(&vocab)?, true),
-        model => return Err(TokenizerError::GgufModel { path: vocab.path.into(), model: model.into() }),
+        model => {
+            return Err(TokenizerError::GgufModel { path: vocab.path.into(), model: model.into() });
+        }
     };
     let add_bos = vocab.add_bos.unwrap_or(add_bos);
     let add_eos = vocab.add_eos.unwrap_or(false);
     tokenizer.with_post_processor(around(&vocab, add_bos, add_eos)?);
-    let kept = vocab.tokens.iter().zip(&vocab.token_types).filter_map(|(token, &kind)| match kind {
-        CONTROL => Some(AddedToken::from(token, true)),
-        USER_DEFINED => Some(AddedToken::from(token, false).normalized(false)),
-        _ => None,
-    });
+    let kept =
+        vocab.tokens.iter().zip(&vocab.token_types).filter_map(|(token, &kind)| match kind {
+            CONTROL => Some(AddedToken::from(token, true)),
+            USER_DEFINED => Some(AddedToken::from(token, false).normalized(false)),
+            _ => None,
+        });
     tokenizer.add_tokens(kept).map_err(|e| vocab.unusable(e))?;
-    let named = vocab.named.iter().map(|&(name, id)| (name.to_owned(), AddedToken::from(&vocab.tokens[id], true)));
+    let named = vocab
+        .named
+        .iter()
+        .map(|&(name, id)| (name.to_owned(), AddedToken::from(&vocab.tokens[id], true)));
     let mut config = Map::new();
     config.insert("add_bos_token".into(), add_bos.into());
     config.insert("add_eos_token".into(), add_eos.into());
@@ -177,7 +200,11 @@ fn build(vocab: GgufVocab) -> Result<Parts> {
     Ok(Parts {
         tokenizer,
         specials: Specials { named: named.collect(), ..Specials::default() },
-        templates: vocab.chat_template.map(|source| ("default".to_owned(), source.to_owned())).into_iter().collect(),
+        templates: vocab
+            .chat_template
+            .map(|source| ("default".to_owned(), source.to_owned()))
+            .into_iter()
+            .collect(),
         config,
     })
 }
@@ -186,14 +213,14 @@ fn build(vocab: GgufVocab) -> Result<Parts> {
 fn byte_level(vocab: &GgufVocab) -> Result<(Tokenizer, bool)> {
     // Files without a rule are from before there was the key; Transformers splits them as GPT-2 does.
     let pre = vocab.pre.unwrap_or("gpt-2");
-    let Some(Rule { pre_tokenizer, normalizer, ignore_merges, add_bos }) = pre_tokenizer::rule(pre) else {
+    let Some(Rule { pre_tokenizer, normalizer, ignore_merges, add_bos }) = pre_tokenizer::rule(pre)
+    else {
         return Err(TokenizerError::GgufPre { path: vocab.path.into(), pre: pre.into() });
     };
     let ids = vocab.vocab();
-    let merges = vocab.merges(&ids)?.ok_or_else(|| TokenizerError::GgufKey {
-        path: vocab.path.into(),
-        key: MERGES.into(),
-    })?;
+    let merges = vocab
+        .merges(&ids)?
+        .ok_or_else(|| TokenizerError::GgufKey { path: vocab.path.into(), key: MERGES.into() })?;
     let model = BPE::builder().vocab_and_merges(ids, merges).ignore_merges(ignore_merges);
     let model = folder::guarded(|| model.build()).map_err(|e| vocab.unusable(e))?;
     let mut tokenizer = Tokenizer::new(model);
@@ -205,7 +232,9 @@ fn byte_level(vocab: &GgufVocab) -> Result<(Tokenizer, bool)> {
 
 /// The post-processor that puts `<bos>` and `<eos>` around a text; None where neither is added or named.
 fn around(vocab: &GgufVocab, add_bos: bool, add_eos: bool) -> Result<Option<PostProcessorWrapper>> {
-    let added = |add: bool, name: &str| vocab.named.iter().find(|(n, _)| add && *n == name).map(|&(_, id)| id);
+    let added = |add: bool, name: &str| {
+        vocab.named.iter().find(|(n, _)| add && *n == name).map(|&(_, id)| id)
+    };
     let (bos, eos) = (added(add_bos, "bos_token"), added(add_eos, "eos_token"));
     if bos.is_none() && eos.is_none() {
         return Ok(None);
@@ -225,10 +254,11 @@ fn around(vocab: &GgufVocab, add_bos: bool, add_eos: bool) -> Result<Option<Post
             (token.clone(), json!({"id": token, "ids": [id], "tokens": [token]}))
         })
         .collect();
+    let pair = [part("A", 0), part("B", 1)].concat();
     let template = json!({
         "type": "TemplateProcessing",
         "single": part("A", 0),
-        "pair": [part("A", 0), part("B", 1)].concat(),
+        "pair": pair,
         "special_tokens": tokens,
     });
     serde_json::from_value(template).map(Some).map_err(|e| vocab.unusable(e))

@@ -26,7 +26,10 @@ fn byte_level() -> Metadata {
     let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
     alphabet.sort_unstable();
     let special = ["<s>", "</s>", "<think>", "  "].map(str::to_owned).into_iter();
-    let tokens: Vec<String> = special.chain(alphabet.iter().map(char::to_string)).chain(["ab".into(), "12".into()]).collect();
+    let tokens: Vec<String> = special
+        .chain(alphabet.iter().map(char::to_string))
+        .chain(["ab".into(), "12".into()])
+        .collect();
     let mut kinds = vec![1; tokens.len()];
     kinds[..4].copy_from_slice(&[3, 3, 4, 4]);
     Metadata::from([
@@ -47,7 +50,8 @@ fn byte_level() -> Metadata {
 fn sentencepiece() -> Metadata {
     let bytes = (0..256).map(|byte| format!("<0x{byte:02X}>"));
     let words = ["▁", "a", "b", "c", "ab", "bc", "abc", "▁a", "▁abc", "▁b"].map(str::to_owned);
-    let tokens: Vec<String> = ["<unk>", "<s>", "</s>"].map(str::to_owned).into_iter().chain(bytes).chain(words).collect();
+    let tokens: Vec<String> =
+        ["<unk>", "<s>", "</s>"].map(str::to_owned).into_iter().chain(bytes).chain(words).collect();
     let scores = (0..tokens.len()).map(|id| -(id as f32)).collect();
     let mut kinds = vec![1; tokens.len()];
     kinds[..3].copy_from_slice(&[2, 3, 3]);
@@ -106,7 +110,10 @@ fn sentencepiece_merges_come_from_the_scores() {
 fn gemmas_merges_come_from_the_ids() {
     let mut metadata = sentencepiece();
     metadata.insert("general.architecture".into(), Value::String("gemma2".into()));
-    let Some(Value::Array(Array::String(tokens))) = metadata.get_mut("tokenizer.ggml.tokens") else { panic!() };
+    let Some(Value::Array(Array::String(tokens))) = metadata.get_mut("tokenizer.ggml.tokens")
+    else {
+        panic!()
+    };
     // A token of two spaces, as these files spell it.
     tokens[264] = "  ".into();
     let t = open(&metadata).unwrap();

@@ -16,7 +16,8 @@ struct Goldens {
 /// None, said once per test, where a file is missing.
 fn goldens(test: &str) -> Option<Goldens> {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
-    let shared = PathBuf::from(std::env::var_os("LORA_TRAIN_SHARED").unwrap_or_else(|| beside.into()));
+    let shared =
+        PathBuf::from(std::env::var_os("LORA_TRAIN_SHARED").unwrap_or_else(|| beside.into()));
     let expected = shared.join("goldens/smollm2/expected.json");
     let gguf = std::env::var_os("LORA_TRAIN_SMOLLM2").map(PathBuf::from);
     let Some(gguf) = gguf.filter(|gguf| gguf.exists() && expected.exists()) else {
@@ -38,7 +39,9 @@ fn ids_of(value: &Value) -> Vec<u32> {
 
 #[test]
 fn smollm2_ids_are_transformers() {
-    let Some(Goldens { tokenizer, expected, .. }) = goldens("smollm2_ids_are_transformers") else { return };
+    let Some(Goldens { tokenizer, expected, .. }) = goldens("smollm2_ids_are_transformers") else {
+        return;
+    };
     let cases = expected["tokens"].as_array().unwrap();
     for case in cases {
         let text = case["text"].as_str().unwrap();
@@ -53,7 +56,10 @@ fn smollm2_ids_are_transformers() {
 
 #[test]
 fn smollm2_chats_are_transformers() {
-    let Some(Goldens { tokenizer, expected, .. }) = goldens("smollm2_chats_are_transformers") else { return };
+    let Some(Goldens { tokenizer, expected, .. }) = goldens("smollm2_chats_are_transformers")
+    else {
+        return;
+    };
     assert_eq!(tokenizer.chat_template(), expected["chat_template"].as_str());
     let chats = expected["chats"].as_array().unwrap();
     assert_eq!(chats.len(), 2);
@@ -83,7 +89,8 @@ fn rows(goldens: &Goldens, file: &str) -> Vec<(String, String)> {
     rows.iter().map(alpaca).collect()
 }
 
-const OPTIONS: RowOptions = RowOptions { model_max_length: 256, append_eos: true, mask_source: true };
+const OPTIONS: RowOptions =
+    RowOptions { model_max_length: 256, append_eos: true, mask_source: true };
 
 #[test]
 fn smollm2_rows_are_the_goldens_batch() {
@@ -92,8 +99,12 @@ fn smollm2_rows_are_the_goldens_batch() {
     let encoded = goldens.tokenizer.encode_rows(&rows[..4], &OPTIONS).unwrap();
     for row in 0..4 {
         let range = encoded.offsets[row] as usize..encoded.offsets[row + 1] as usize;
-        assert_eq!(encoded.ids[range.clone()], ids_of(&goldens.expected["batch"]["input_ids"][row]));
-        let labels: Vec<i32> = serde_json::from_value(goldens.expected["batch"]["labels"][row].clone()).unwrap();
+        assert_eq!(
+            encoded.ids[range.clone()],
+            ids_of(&goldens.expected["batch"]["input_ids"][row])
+        );
+        let labels: Vec<i32> =
+            serde_json::from_value(goldens.expected["batch"]["labels"][row].clone()).unwrap();
         assert_eq!(encoded.labels[range], labels);
     }
     assert!(encoded.cut.is_empty() && encoded.unsupervised.is_empty());
@@ -113,13 +124,22 @@ fn four_thousand_rows_take_no_time() {
 
 #[test]
 fn a_saved_smollm2_gives_the_same_ids() {
-    let Some(Goldens { tokenizer, expected, .. }) = goldens("a_saved_smollm2_gives_the_same_ids") else { return };
+    let Some(Goldens { tokenizer, expected, .. }) = goldens("a_saved_smollm2_gives_the_same_ids")
+    else {
+        return;
+    };
     let folder = super::test_folder::TestFolder::new();
     tokenizer.save(folder.path()).unwrap();
     let saved = folder.open().unwrap();
     for case in expected["tokens"].as_array().unwrap() {
-        assert_eq!(saved.encode(case["text"].as_str().unwrap(), true).unwrap(), ids_of(&case["ids"]));
+        assert_eq!(
+            saved.encode(case["text"].as_str().unwrap(), true).unwrap(),
+            ids_of(&case["ids"])
+        );
     }
-    assert_eq!((saved.special(), saved.chat_template()), (tokenizer.special(), tokenizer.chat_template()));
+    assert_eq!(
+        (saved.special(), saved.chat_template()),
+        (tokenizer.special(), tokenizer.chat_template())
+    );
     assert_eq!(saved.vocab_size(), 49_152);
 }

@@ -81,10 +81,10 @@ impl TextTokenizer {
             return TextTokenizer::from_parts(path, gguf::read(path)?);
         }
         match folder::read(path) {
-            Err(TokenizerError::NoTokenizer { .. }) if folder::single_gguf(path)?.is_some() => {
-                let file = folder::single_gguf(path)?.unwrap_or_else(|| path.into());
-                TextTokenizer::from_parts(&file, gguf::read(&file)?)
-            }
+            Err(error @ TokenizerError::NoTokenizer { .. }) => match folder::single_gguf(path)? {
+                Some(file) => TextTokenizer::from_parts(&file, gguf::read(&file)?),
+                None => Err(error),
+            },
             parts => TextTokenizer::from_parts(path, parts?),
         }
     }
@@ -119,7 +119,9 @@ impl TextTokenizer {
 
     /// The text of ids. Ids past the vocabulary are left out, as Transformers does.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
-        self.tokenizer.decode(ids, skip_special).map_err(|e| TokenizerError::Ids { what: e.to_string() })
+        self.tokenizer
+            .decode(ids, skip_special)
+            .map_err(|e| TokenizerError::Ids { what: e.to_string() })
     }
 
     pub fn special(&self) -> &SpecialTokens {
@@ -140,8 +142,12 @@ impl TextTokenizer {
     /// `{"role": …, "content": …}`; it is text so that the order of an object's keys survives.
     ///
     /// As in Transformers, keys that are null are dropped, and `tools` and `documents` are none.
-    /// A template runs at most some million steps: a hostile one ends with an error.
-    pub fn apply_chat_template(&self, messages: &str, add_generation_prompt: bool) -> Result<String> {
+    /// A template runs a limited number of steps: a hostile one ends with an error.
+    pub fn apply_chat_template(
+        &self,
+        messages: &str,
+        add_generation_prompt: bool,
+    ) -> Result<String> {
         self.template.render(messages, add_generation_prompt)
     }
 }

@@ -49,16 +49,21 @@ const BLOOM: &str = " ?[^(\\s|.,!?…。，、।۔،)]+";
 
 /// The rule of a name; None where it is not known.
 pub(super) fn rule(pre: &str) -> Option<Rule> {
-    let plain = |pre_tokenizer| Rule { pre_tokenizer, normalizer: None, ignore_merges: false, add_bos: false };
+    let plain = |pre_tokenizer| Rule {
+        pre_tokenizer,
+        normalizer: None,
+        ignore_merges: false,
+        add_bos: false,
+    };
     Some(match pre {
-        "default" | "gpt-2" | "phi-2" | "mpt" | "olmo" | "jais" | "gigachat" | "a.x-4.0" | "mellum" | "exaone4"
-        | "trillion" | "granite-docling" => plain(Ok(gpt2().into())),
-        "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" | "exaone" | "minerva-7b" | "mellum2" => {
+        "default" | "gpt-2" | "phi-2" | "mpt" | "olmo" | "jais" | "gigachat" | "a.x-4.0"
+        | "mellum" | "exaone4" | "trillion" | "granite-docling" => plain(Ok(gpt2().into())),
+        "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" | "exaone" | "minerva-7b"
+        | "mellum2" => {
             plain(Ok(Sequence::new(vec![Digits::new(true).into(), gpt2().into()]).into()))
         }
-        "llama3" | "llama-v3" | "llama-bpe" | "falcon3" | "falcon-h1" | "pixtral" | "midm-2.0" | "lfm2" => {
-            Rule { ignore_merges: true, add_bos: true, ..plain(split(LLAMA3)) }
-        }
+        "llama3" | "llama-v3" | "llama-bpe" | "falcon3" | "falcon-h1" | "pixtral" | "midm-2.0"
+        | "lfm2" => Rule { ignore_merges: true, add_bos: true, ..plain(split(LLAMA3)) },
         "dbrx" | "smaug-bpe" => plain(split(LLAMA3)),
         "tekken" => Rule { ignore_merges: true, add_bos: true, ..plain(split(TEKKEN)) },
         "qwen2" => Rule { normalizer: Some(NFC.into()), ..plain(split(QWEN2)) },
@@ -83,7 +88,12 @@ fn split(regex: &str) -> Result<PreTokenizerWrapper, tokenizers::Error> {
 
 fn falcon() -> Result<PreTokenizerWrapper, tokenizers::Error> {
     let threes = Split::new(SplitPattern::Regex("[0-9][0-9][0-9]".into()), Isolated, false)?;
-    let parts = vec![Punctuation::new(Contiguous).into(), gpt2().into(), Digits::new(false).into(), threes.into()];
+    let parts = vec![
+        Punctuation::new(Contiguous).into(),
+        gpt2().into(),
+        Digits::new(false).into(),
+        threes.into(),
+    ];
     Ok(Sequence::new(parts).into())
 }
 

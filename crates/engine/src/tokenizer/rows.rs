@@ -49,14 +49,22 @@ struct Row {
 
 impl TextTokenizer {
     /// Tokenises rows of (source, target). The result does not depend on the number of threads.
-    pub fn encode_rows(&self, rows: &[(String, String)], options: &RowOptions) -> Result<EncodedRows> {
-        let encoded: Vec<Result<Row, String>> =
-            rows.par_iter().map(|(source, target)| self.encode_row(source, target, options)).collect();
+    pub fn encode_rows(
+        &self,
+        rows: &[(String, String)],
+        options: &RowOptions,
+    ) -> Result<EncodedRows> {
+        let encoded: Vec<Result<Row, String>> = rows
+            .par_iter()
+            .map(|(source, target)| self.encode_row(source, target, options))
+            .collect();
         let mut out = EncodedRows { offsets: vec![0], ..EncodedRows::default() };
         for (row, encoded) in encoded.into_iter().enumerate() {
             let encoded = encoded.map_err(|what| TokenizerError::Row { row, what })?;
-            let number = u32::try_from(row)
-                .map_err(|_| TokenizerError::Row { row, what: "there are more than 4,294,967,295 rows".into() })?;
+            let number = u32::try_from(row).map_err(|_| TokenizerError::Row {
+                row,
+                what: "there are more than 4,294,967,295 rows".into(),
+            })?;
             if encoded.cut {
                 out.cut.push(number);
             }
@@ -117,7 +125,9 @@ fn supervised_tokens(encoding: &Encoding, border: usize) -> Vec<bool> {
 ///
 /// Trimming takes the spaces off a token's place in the text: a token `". "` whose space is the answer's
 /// first character would count as the prompt's. Ids don't depend on it.
-pub(super) fn without_trimming(stored: Option<&PostProcessorWrapper>) -> Result<Option<PostProcessorWrapper>, String> {
+pub(super) fn without_trimming(
+    stored: Option<&PostProcessorWrapper>,
+) -> Result<Option<PostProcessorWrapper>, String> {
     let Some(stored) = stored else { return Ok(None) };
     let mut json = serde_json::to_value(stored).map_err(|e| e.to_string())?;
     untrim(&mut json);

@@ -4,7 +4,8 @@ use super::test_folder::{BOS, EOS, around, byte_level, folder};
 use super::{EncodedRows, IGNORED, RowOptions, TextTokenizer};
 use serde_json::{Value, json};
 
-const OPTIONS: RowOptions = RowOptions { model_max_length: 1 << 30, append_eos: true, mask_source: true };
+const OPTIONS: RowOptions =
+    RowOptions { model_max_length: 1 << 30, append_eos: true, mask_source: true };
 const MERGES: [(&str, &str); 3] = [("a", "b"), (".", "Ġ"), ("Ã", "¼")];
 
 fn tokenizer(post_processor: Value) -> TextTokenizer {
@@ -12,7 +13,8 @@ fn tokenizer(post_processor: Value) -> TextTokenizer {
 }
 
 fn encode(tokenizer: &TextTokenizer, rows: &[(&str, &str)], options: &RowOptions) -> EncodedRows {
-    let rows: Vec<_> = rows.iter().map(|(source, target)| ((*source).to_owned(), (*target).to_owned())).collect();
+    let rows: Vec<_> =
+        rows.iter().map(|(source, target)| ((*source).to_owned(), (*target).to_owned())).collect();
     tokenizer.encode_rows(&rows, options).unwrap()
 }
 
@@ -46,7 +48,8 @@ fn a_token_across_the_border_belongs_to_the_answer() {
 #[test]
 fn trimmed_offsets_do_not_hide_the_answers_spaces() {
     let trimming = json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
-    for post_processor in [trimming.clone(), json!({"type": "Sequence", "processors": [trimming]})] {
+    for post_processor in [trimming.clone(), json!({"type": "Sequence", "processors": [trimming]})]
+    {
         let t = tokenizer(post_processor);
         assert_eq!(shown(&t, ("x.", " y"), &OPTIONS), "[x](. )(y)(</s>)");
         assert_eq!(shown(&t, ("x.", " "), &OPTIONS), "[x](. )(</s>)");
@@ -60,11 +63,20 @@ fn special_tokens_around_the_text_keep_their_sides() {
     assert_eq!(shown(&both, ("", "y"), &OPTIONS), "[<s>](y)(</s>)");
     assert_eq!(shown(&both, ("x", ""), &OPTIONS), "[<s>][x](</s>)");
     assert_eq!(shown(&both, ("", ""), &OPTIONS), "[<s>](</s>)");
-    assert_eq!(shown(&both, ("x", "y"), &RowOptions { append_eos: false, ..OPTIONS }), "[<s>][x](y)(</s>)");
-    assert_eq!(shown(&both, ("x", "y"), &RowOptions { mask_source: false, ..OPTIONS }), "(<s>)(x)(y)(</s>)");
+    assert_eq!(
+        shown(&both, ("x", "y"), &RowOptions { append_eos: false, ..OPTIONS }),
+        "[<s>][x](y)(</s>)"
+    );
+    assert_eq!(
+        shown(&both, ("x", "y"), &RowOptions { mask_source: false, ..OPTIONS }),
+        "(<s>)(x)(y)(</s>)"
+    );
     let bos = tokenizer(around(&["<s>"], &[]));
     assert_eq!(shown(&bos, ("x", "y"), &OPTIONS), "[<s>][x](y)(</s>)");
-    assert_eq!(shown(&bos, ("x", "y"), &RowOptions { append_eos: false, ..OPTIONS }), "[<s>][x](y)");
+    assert_eq!(
+        shown(&bos, ("x", "y"), &RowOptions { append_eos: false, ..OPTIONS }),
+        "[<s>][x](y)"
+    );
     // An end that the text spells out is not doubled either.
     assert_eq!(shown(&bos, ("x", "y</s>"), &OPTIONS), "[<s>][x](y)(</s>)");
 }
@@ -104,10 +116,14 @@ fn no_rows_are_no_error() {
 #[test]
 fn threads_do_not_change_rows() {
     let t = tokenizer(around(&["<s>"], &[]));
-    let rows: Vec<_> = (0..500).map(|i| (format!("Frage {i}: a"), format!("b. ü{}", "ab. ".repeat(i % 37)))).collect();
+    let rows: Vec<_> = (0..500)
+        .map(|i| (format!("Frage {i}: a"), format!("b. ü{}", "ab. ".repeat(i % 37))))
+        .collect();
     let with = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| t.encode_rows(&rows, &RowOptions { model_max_length: 60, ..OPTIONS }).unwrap())
+        pool.install(|| {
+            t.encode_rows(&rows, &RowOptions { model_max_length: 60, ..OPTIONS }).unwrap()
+        })
     };
     let one = with(1);
     assert!(!one.cut.is_empty() && one.ids[0] == BOS);
@@ -119,7 +135,12 @@ fn threads_do_not_change_rows() {
 #[test]
 fn a_row_of_a_megabyte_is_fine() {
     let t = tokenizer(Value::Null);
-    for text in ["ab".repeat(1 << 19), " ".repeat(1 << 20), "\u{FFFD}".repeat(1 << 18), "ü. ".repeat(1 << 18)] {
+    for text in [
+        "ab".repeat(1 << 19),
+        " ".repeat(1 << 20),
+        "\u{FFFD}".repeat(1 << 18),
+        "ü. ".repeat(1 << 18),
+    ] {
         let out = encode(&t, &[(&text, &text)], &OPTIONS);
         assert_eq!(t.decode(&out.ids, true).unwrap(), [text.as_str(), &text].concat());
         assert_eq!(t.token_texts(&out.ids).unwrap().concat(), [&text, &text, "</s>"].concat());

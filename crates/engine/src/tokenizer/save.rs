@@ -7,11 +7,10 @@ use super::special::NAMES;
 use crate::formats::write::write_atomically;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use std::io::Write;
 use std::path::Path;
 use tokenizers::{
-    AddedVocabulary, DecoderWrapper, ModelWrapper, NormalizerWrapper, PaddingParams, PostProcessorWrapper,
-    PreTokenizerWrapper, TruncationParams,
+    AddedVocabulary, DecoderWrapper, ModelWrapper, NormalizerWrapper, PaddingParams,
+    PostProcessorWrapper, PreTokenizerWrapper, TruncationParams,
 };
 
 /// `tokenizer.json`, borrowed from the tokenizer and what was kept apart from it.
@@ -78,19 +77,21 @@ impl TextTokenizer {
     /// The named tokens, as the config spells them.
     fn saved_map(&self) -> Map<String, Value> {
         let named = |name: &&str| self.config.get(*name).is_some_and(|value| !value.is_null());
-        NAMES.iter().filter(|name| named(name)).map(|name| ((*name).to_owned(), self.config[*name].clone())).collect()
+        NAMES
+            .iter()
+            .filter(|name| named(name))
+            .map(|name| ((*name).to_owned(), self.config[*name].clone()))
+            .collect()
     }
 }
 
 fn write_json(dir: &Path, name: &'static str, value: &impl Serialize) -> Result<()> {
-    let mut bytes = serde_json::to_vec_pretty(value).map_err(|e| TokenizerError::Write {
-        path: dir.join(name),
-        source: e.into(),
-    })?;
+    let mut bytes = serde_json::to_vec_pretty(value)
+        .map_err(|e| TokenizerError::Write { path: dir.join(name), source: e })?;
     bytes.push(b'\n');
     write_bytes(dir, name, &bytes)
 }
 
 fn write_bytes(dir: &Path, name: &'static str, bytes: &[u8]) -> Result<()> {
-    Ok(write_atomically(&dir.join(name), |file| file.write_all(bytes))?)
+    write_atomically(&dir.join(name), |file| Ok(file.write_all(bytes)?))
 }

@@ -38,10 +38,13 @@ pub(super) fn build(vocab: &GgufVocab) -> Result<Tokenizer> {
     if let Some(unk) = vocab.token_named("unk_token") {
         model = model.unk_token(unk.to_owned());
     }
-    let mut tokenizer = Tokenizer::new(folder::guarded(|| model.build()).map_err(|e| vocab.unusable(e))?);
+    let mut tokenizer =
+        Tokenizer::new(folder::guarded(|| model.build()).map_err(|e| vocab.unusable(e))?);
     let prefix = !gemma && vocab.add_space_prefix.unwrap_or(true);
     if gemma {
-        tokenizer.with_normalizer(Some(Replace::new(" ", "▁").map_err(|e| vocab.unusable(e))?)).map_err(|e| vocab.unusable(e))?;
+        tokenizer
+            .with_normalizer(Some(Replace::new(" ", "▁").map_err(|e| vocab.unusable(e))?))
+            .map_err(|e| vocab.unusable(e))?;
         let words = Split::new(SplitPattern::String(" ".into()), MergedWithPrevious, false);
         tokenizer.with_pre_tokenizer(Some(words.map_err(|e| vocab.unusable(e))?));
     } else {
@@ -49,7 +52,8 @@ pub(super) fn build(vocab: &GgufVocab) -> Result<Tokenizer> {
         tokenizer.with_pre_tokenizer(Some(Metaspace::new('▁', scheme, false)));
     }
     let spaces = Replace::new("▁", " ").map_err(|e| vocab.unusable(e))?;
-    let mut decoders: Vec<DecoderWrapper> = vec![spaces.into(), ByteFallback::default().into(), Fuse::default().into()];
+    let mut decoders: Vec<DecoderWrapper> =
+        vec![spaces.into(), ByteFallback::default().into(), Fuse::default().into()];
     if prefix {
         decoders.push(Strip::new(' ', 1, 0).into());
     }

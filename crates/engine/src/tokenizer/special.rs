@@ -39,7 +39,11 @@ pub(super) struct Specials {
 impl Specials {
     /// From `tokenizer_config.json` and `special_tokens_map.json`; the map counts where the config has no
     /// `added_tokens_decoder`, and goes before it then.
-    pub(super) fn read(config: &Map<String, Value>, map: &Map<String, Value>, path: &Path) -> Result<Specials> {
+    pub(super) fn read(
+        config: &Map<String, Value>,
+        map: &Map<String, Value>,
+        path: &Path,
+    ) -> Result<Specials> {
         let empty = Map::new();
         let decoder = config.get("added_tokens_decoder");
         let map = if decoder.is_some() { &empty } else { map };
@@ -92,7 +96,12 @@ impl Specials {
             let id = tokenizer.token_to_id(&token.content)?;
             Some(SpecialToken { text: token.content.clone(), id })
         };
-        SpecialTokens { bos: find("bos_token"), eos: find("eos_token"), pad: find("pad_token"), unk: find("unk_token") }
+        SpecialTokens {
+            bos: find("bos_token"),
+            eos: find("eos_token"),
+            pad: find("pad_token"),
+            unk: find("unk_token"),
+        }
     }
 
     /// The named tokens as a chat template sees them.
@@ -124,7 +133,8 @@ fn token_of(value: &Value, key: &str, path: &Path) -> Result<Option<AddedToken>>
     let Some(content) = content_of(value) else {
         return Err(wrong_key(path, key, value, "a token's text or an object with `content`"));
     };
-    let flag = |name: &str, default: bool| value.get(name).and_then(Value::as_bool).unwrap_or(default);
+    let flag =
+        |name: &str, default: bool| value.get(name).and_then(Value::as_bool).unwrap_or(default);
     // A text that is named a special token is matched as it stands; an object says so itself.
     let normalized = flag("normalized", value.is_object());
     let token = AddedToken::from(content, flag("special", true))
@@ -183,7 +193,10 @@ mod tests {
         let config = json!({"bos_token": {"content": "<s>", "lstrip": true}, "eos_token": "</s>", "pad_token": null});
         let specials = read(config, Value::Null).unwrap();
         let names: Vec<_> = specials.variables();
-        assert_eq!(names, [("bos_token".into(), "<s>".into()), ("eos_token".into(), "</s>".into())]);
+        assert_eq!(
+            names,
+            [("bos_token".into(), "<s>".into()), ("eos_token".into(), "</s>".into())]
+        );
         assert!(specials.named[0].1.lstrip && specials.named[0].1.normalized);
         assert!(specials.named[1].1.special && !specials.named[1].1.normalized);
     }

@@ -9,12 +9,19 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, context};
 use std::sync::OnceLock;
+use std::thread;
 
+/// The longest templates in use, with tools and reasoning, have about 20 KB.
+const TEMPLATE_BYTES_MAX: usize = 1 << 17;
 /// Steps that a template may take besides those for its input. A step is an instruction, or 64 bytes
 /// of text; long conversations with tools take some ten thousand.
 const FUEL: u64 = 1_000_000;
-/// Steps per byte of the conversation.
-const FUEL_PER_BYTE: u64 = 4;
+/// Enough for sixteen copies of the conversation.
+const BYTES_PER_FUEL: u64 = 4;
+const FUEL_MAX: u64 = 2_000_000;
+/// minijinja recurses over chained operators and over nested values. What `TEMPLATE_BYTES_MAX` and
+/// `FUEL_MAX` allow of both was measured to fit a quarter of this; pages that aren't used cost nothing.
+const STACK_BYTES: usize = 256 << 20;
 /// Marks the one kind of error that a template raises on purpose.
 const REFUSED: &str = "raise_exception: ";
 
@@ -28,7 +35,10 @@ pub(super) struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    pub(super) fn new(templates: Vec<(String, String)>, variables: Vec<(String, String)>) -> ChatTemplate {
+    pub(super) fn new(
+        templates: Vec<(String, String)>,
+        variables: Vec<(String, String)>,
+    ) -> ChatTemplate {
         ChatTemplate { templates, variables, compiled: OnceLock::new() }
     }
 
@@ -42,11 +52,28 @@ impl ChatTemplate {
     }
 
     pub(super) fn render(&self, messages: &str, add_generation_prompt: bool) -> Result<String> {
-        let fuel = FUEL.saturating_add(FUEL_PER_BYTE.saturating_mul(messages.len() as u64));
+        let work = || self.render_here(messages, add_generation_prompt);
+        // A stack of its own: overflowing one ends the whole process.
+        let joined = thread::scope(|scope| {
+            let builder = thread::Builder::new().stack_size(STACK_BYTES);
+            builder.spawn_scoped(scope, work).map(thread::ScopedJoinHandle::join)
+        });
+        let failed = |what: String| TokenizerError::TemplateFailed { line: 0, what };
+        match joined {
+            Ok(Ok(rendered)) => rendered,
+            Ok(Err(_)) => Err(failed("the template engine gave up".into())),
+            Err(error) => Err(failed(format!("no thread could be started: {error}"))),
+        }
+    }
+
+    fn render_here(&self, messages: &str, add_generation_prompt: bool) -> Result<String> {
+        let fuel = (FUEL + messages.len() as u64 / BYTES_PER_FUEL).min(FUEL_MAX);
         let messages = parse_messages(messages)?;
         let mut environment = self.environment()?.clone();
         environment.set_fuel(Some(fuel));
-        let tokens: Value = self.variables.iter().map(|(name, text)| (name.clone(), Value::from(text))).collect();
+        let tokens = Value::from_pairs(
+            self.variables.iter().map(|(name, text)| (name.as_str(), text.as_str())),
+        );
         let variables = context! {
             messages,
             add_generation_prompt,
@@ -54,7 +81,8 @@ impl ChatTemplate {
             documents => Value::from(()),
             ..tokens
         };
-        let rendered = environment.get_template("chat").and_then(|template| template.render(variables));
+        let rendered =
+            environment.get_template("chat").and_then(|template| template.render(variables));
         rendered.map_err(|error| failure(&error, fuel))
     }
 
@@ -66,6 +94,12 @@ impl ChatTemplate {
             let names = self.templates.iter().map(|(name, _)| name.clone()).collect();
             return Err(TokenizerError::NoTemplate { names });
         };
+        if source.len() > TEMPLATE_BYTES_MAX {
+            return Err(TokenizerError::TemplateTooLong {
+                bytes: source.len(),
+                limit: TEMPLATE_BYTES_MAX,
+            });
+        }
         let environment = compile(source).map_err(|error| TokenizerError::TemplateSyntax {
             line: error.line().unwrap_or(0),
             what: words(&error),
@@ -123,7 +157,10 @@ fn parse_messages(json: &str) -> Result<Value> {
         return Err(TokenizerError::MessagesNotList);
     }
     let items = messages.try_iter().map_err(|_| TokenizerError::MessagesNotList)?;
-    items.enumerate().map(|(index, message)| normalized(&message).ok_or(TokenizerError::Message { index })).collect()
+    items
+        .enumerate()
+        .map(|(index, message)| normalized(&message).ok_or(TokenizerError::Message { index }))
+        .collect()
 }
 
 fn normalized(message: &Value) -> Option<Value> {
@@ -133,7 +170,9 @@ fn normalized(message: &Value) -> Option<Value> {
     let entry = |key: Value| message.get_item(&key).ok().map(|value| (key, value));
     let mut entries: Vec<(Value, Value)> = message.try_iter().ok()?.filter_map(entry).collect();
     entries.retain(|(_, value)| !value.is_none());
-    let get = |name: &str| entries.iter().find(|(key, _)| key.as_str() == Some(name)).map(|(_, value)| value.clone());
+    let get = |name: &str| {
+        entries.iter().find(|(key, _)| key.as_str() == Some(name)).map(|(_, value)| value.clone())
+    };
     get("role")?;
     let reasoning = ["reasoning_content", "thinking", "reasoning"].into_iter().find_map(get);
     if let Some(reasoning) = reasoning {
@@ -145,7 +184,7 @@ fn normalized(message: &Value) -> Option<Value> {
             None => entries.push((Value::from("reasoning_content"), reasoning)),
         }
     }
-    Some(entries.into_iter().collect())
+    Some(Value::from_pairs(entries))
 }
 
 fn failure(error: &Error, fuel: u64) -> TokenizerError {

@@ -13,7 +13,11 @@ pub(super) struct TestFolder(PathBuf);
 impl TestFolder {
     pub(super) fn new() -> TestFolder {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("lora-train-tokenizer-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "lora-train-tokenizer-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir(&path).unwrap();
         TestFolder(path)
@@ -52,7 +56,8 @@ pub(super) fn byte_level(merges: &[(&str, &str)], post_processor: Value) -> Valu
     let bytes = alphabet.iter().map(char::to_string);
     let merged = merges.iter().map(|(a, b)| [*a, *b].concat());
     let tokens = ["<s>".to_owned(), "</s>".to_owned()].into_iter().chain(bytes).chain(merged);
-    let vocab: Map<String, Value> = tokens.enumerate().map(|(id, token)| (token, id.into())).collect();
+    let vocab: Map<String, Value> =
+        tokens.enumerate().map(|(id, token)| (token, id.into())).collect();
     let special = |id: u32, content: &str| {
         json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
             "normalized": false, "special": true})
@@ -73,7 +78,8 @@ pub(super) fn byte_level(merges: &[(&str, &str)], post_processor: Value) -> Valu
 pub(super) fn around(before: &[&str], after: &[&str]) -> Value {
     let special = |token: &&str| json!({"SpecialToken": {"id": token, "type_id": 0}});
     let text = json!({"Sequence": {"id": "A", "type_id": 0}});
-    let single: Vec<Value> = before.iter().map(special).chain([text]).chain(after.iter().map(special)).collect();
+    let single: Vec<Value> =
+        before.iter().map(special).chain([text]).chain(after.iter().map(special)).collect();
     json!({"type": "TemplateProcessing", "single": single, "pair": single, "special_tokens": {
         "<s>": {"id": "<s>", "ids": [BOS], "tokens": ["<s>"]},
         "</s>": {"id": "</s>", "ids": [EOS], "tokens": ["</s>"]},
@@ -84,6 +90,9 @@ pub(super) fn around(before: &[&str], after: &[&str]) -> Value {
 pub(super) fn folder(tokenizer: &Value) -> TestFolder {
     let folder = TestFolder::new();
     folder.write("tokenizer.json", tokenizer);
-    folder.write("tokenizer_config.json", json!({"bos_token": "<s>", "eos_token": {"content": "</s>"}}));
+    folder.write(
+        "tokenizer_config.json",
+        json!({"bos_token": "<s>", "eos_token": {"content": "</s>"}}),
+    );
     folder
 }

@@ -17,7 +17,8 @@ impl TextTokenizer {
         let (mut start, mut finished, mut shown) = (0, 0, String::new());
         for end in 1..=ids.len() {
             let text = self.decode(&ids[start..end], false)?;
-            let waits = text.ends_with('\u{FFFD}') && end - finished < WAITING_MAX && end < ids.len();
+            let waits =
+                text.ends_with('\u{FFFD}') && end - finished < WAITING_MAX && end < ids.len();
             if waits {
                 texts.push(String::new());
                 continue;

@@ -23,7 +23,8 @@ pub(super) fn tojson(state: &State, value: Value, kwargs: Kwargs) -> Result<Valu
     let ensure_ascii = kwargs.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
     let sort_keys = kwargs.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     kwargs.assert_all_used()?;
-    let mut writer = Writer { state, indent, item, key, ensure_ascii, sort_keys, out: String::new() };
+    let mut writer =
+        Writer { state, indent, item, key, ensure_ascii, sort_keys, out: String::new() };
     writer.value(&value, 0)?;
     Ok(Value::from(writer.out))
 }
@@ -32,6 +33,28 @@ fn text_at(pair: &Value, index: usize) -> Result<String, Error> {
     let value = pair.get_item_by_index(index)?;
     let wrong = || Error::new(ErrorKind::InvalidOperation, "separators must be two texts");
     value.as_str().map(str::to_owned).ok_or_else(wrong)
+}
+
+/// A number as Python writes it: Rust's shortest digits, with Python's spelling of the exponent.
+fn number(value: &Value) -> String {
+    let float = match f64::try_from(value.clone()) {
+        Ok(float) if !value.is_integer() => float,
+        _ => return value.to_string(),
+    };
+    if float.is_nan() {
+        return "NaN".to_owned();
+    }
+    if float.is_infinite() {
+        return (if float > 0.0 { "Infinity" } else { "-Infinity" }).to_owned();
+    }
+    let digits = format!("{float:?}");
+    match digits.split_once('e') {
+        None => digits,
+        Some((mantissa, exponent)) => match exponent.strip_prefix('-') {
+            Some(exponent) => format!("{mantissa}e-{exponent:0>2}"),
+            None => format!("{mantissa}e+{exponent:0>2}"),
+        },
+    }
 }
 
 struct Writer<'a, 'env> {
@@ -47,18 +70,23 @@ struct Writer<'a, 'env> {
 impl Writer<'_, '_> {
     fn value(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
         if depth > DEPTH_MAX {
-            return Err(Error::new(ErrorKind::InvalidOperation, "the value is nested too deeply for tojson"));
+            return Err(Error::new(
+                ErrorKind::InvalidOperation,
+                "the value is nested too deeply for tojson",
+            ));
         }
         // The text is memory that the engine does not see grow.
         self.state.consume_fuel(1)?;
         match value.kind() {
             ValueKind::None => self.out.push_str("null"),
             ValueKind::Bool => self.out.push_str(if value.is_true() { "true" } else { "false" }),
-            ValueKind::Number => self.out.push_str(&value.to_string()),
+            ValueKind::Number => self.out.push_str(&number(value)),
             ValueKind::String => self.text(value.as_str().unwrap_or_default())?,
             ValueKind::Seq | ValueKind::Iterable => {
                 let items: Vec<Value> = value.try_iter()?.collect();
-                self.container(['[', ']'], items.len(), depth, |writer, index| writer.value(&items[index], depth + 1))?;
+                self.container(['[', ']'], items.len(), depth, |writer, index| {
+                    writer.value(&items[index], depth + 1)
+                })?;
             }
             ValueKind::Map => {
                 let mut keys: Vec<Value> = value.try_iter()?.collect();

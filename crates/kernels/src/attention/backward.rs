@@ -7,7 +7,8 @@
 
 use super::product::{Product, Scalars, Store, product};
 use super::scratch::{HeadCells, Scratch, padded, with_scratch};
-use super::tile::{Bias, Head, Place, dot, dot_keys, mask, probabilities, scaled, transpose};
+use super::tile::{Bias, Head, Place, dot, dot_keys, mask, probabilities, scaled};
+use super::transpose::transpose;
 use super::{AttentionShape, KEYS, QUERIES, check_seq_starts};
 use crate::Isa;
 use rayon::prelude::*;
@@ -231,8 +232,8 @@ impl<'a> Sequence<'a> {
         let Saved { q, k, v, out, lse, dout } = self.saved;
         let (q, dout) = (self.query_head(q, head), self.query_head(dout, head));
         let n_queries = QUERIES.min(self.len - query);
-        transpose(q, query, n_queries, self.shape.scale, buffers.queries);
-        transpose(dout, query, n_queries, 1.0, buffers.douts);
+        transpose(self.isa, q, query, n_queries, self.shape.scale, buffers.queries);
+        transpose(self.isa, dout, query, n_queries, 1.0, buffers.douts);
         // Columns without a query get probability exp(−∞) = 0.
         let (mut tile_lse, mut delta) = ([f32::INFINITY; QUERIES], [0.0; QUERIES]);
         let out = self.query_head(out, head);

@@ -3,9 +3,8 @@
 
 use super::product::{Product, Scalars, Store, product};
 use super::scratch::{HeadCells, padded, with_scratch};
-use super::tile::{
-    Bias, Head, Place, Running, dot_keys, mask, scale, scaled, softmax_step, transpose,
-};
+use super::tile::{Bias, Head, Place, Running, dot_keys, mask, scale, scaled, softmax_step};
+use super::transpose::transpose;
 use super::{AttentionShape, KEYS, QUERIES, check_seq_starts};
 use crate::Isa;
 use rayon::prelude::*;
@@ -99,7 +98,7 @@ impl Tile<'_> {
             let queries = scratch.take(QUERIES * d);
             let sums = scratch.take(QUERIES * d);
             let scores = scratch.take(KEYS * QUERIES);
-            transpose(q, self.query, n_queries, shape.scale, queries);
+            transpose(isa, q, self.query, n_queries, shape.scale, queries);
             sums.fill(0.0);
             let mut running = Running::new();
             let end = position + n_queries;

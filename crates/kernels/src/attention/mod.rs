@@ -20,9 +20,11 @@
 mod backward;
 mod decode;
 mod forward;
+mod lanes;
 mod product;
 mod scratch;
 mod tile;
+mod transpose;
 
 pub use backward::{Gradients, backward, backward_scratch_bytes};
 pub use decode::decode;

@@ -1,10 +1,13 @@
 //! The small matrix product inside an attention tile: `c = a·b` or `c += a·b` on strided views.
 //!
 //! One form serves all seven products of forward and backward, because `a` is read element by
-//! element (any strides) and only `b` and `c` are read along their rows. The body is written once;
-//! the compiler keeps a block of `c` in the registers of each instruction set.
+//! element (any strides) and only `b` and `c` are read along their rows. The body is written once,
+//! over [`Lanes`]; a block of `c` stays in registers while `k` runs.
 
+use super::lanes::{Lanes, PlainLanes};
 use crate::Isa;
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{__m256, __m512};
 
 /// Element `(r, p)` is `data[r·row_stride + p·col_stride]`.
 #[derive(Clone, Copy)]
@@ -53,96 +56,118 @@ pub(super) fn product(isa: Isa, x: Product, c: &mut [f32]) {
     }
     match isa {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: the token proves that this CPU has what `product_avx2` enables.
+        // SAFETY: the token proves that this CPU has what `product_avx2` enables; the views hold
+        // `m`, `n` and `k`, as just checked.
         Isa::Avx2(_) => unsafe { product_avx2(x, c) },
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: either token proves that this CPU has what `product_avx512` enables.
+        // SAFETY: either token proves that this CPU has what `product_avx512` enables; the views
+        // hold `m`, `n` and `k`, as just checked.
         Isa::Avx512(_) | Isa::Avx512Bf16(_) => unsafe { product_avx512(x, c) },
-        Isa::Neon(_) => product_body::<true, 4, 16>(x, c),
-        _ => product_body::<false, 4, 8>(x, c),
+        // SAFETY: plain lanes need no feature; the views hold `m`, `n` and `k`, as just checked.
+        _ => unsafe { product_body::<PlainLanes, 4>(x, c) },
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn product_avx2(x: Product, c: &mut [f32]) {
-    product_body::<true, 4, 16>(x, c)
+unsafe fn product_avx2(x: Product, c: &mut [f32]) {
+    // SAFETY: the features of `Lanes for __m256` are enabled here; the caller checked the views.
+    unsafe { product_body::<__m256, 4>(x, c) }
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]
-fn product_avx512(x: Product, c: &mut [f32]) {
-    product_body::<true, 8, 32>(x, c)
+#[target_feature(enable = "avx512f")]
+unsafe fn product_avx512(x: Product, c: &mut [f32]) {
+    // SAFETY: the feature of `Lanes for __m512` is enabled here; the caller checked the views.
+    unsafe { product_body::<__m512, 8>(x, c) }
 }
 
-/// Blocks of `R` rows × `W` columns, then what is left in powers of two. `product` checked the views.
+/// Blocks of `R` rows × two vectors, and narrower ones for what is left.
+///
+/// # Safety
+/// - The CPU features of `V` are present, and the caller's shell enables them.
+/// - `a`, `b` and `c` hold `m`, `n` and `k`.
 #[inline(always)]
-fn product_body<const FUSED: bool, const R: usize, const W: usize>(x: Product, c: &mut [f32]) {
-    let mut row = 0;
-    while row + R <= x.m {
-        row_block::<FUSED, R, W>(&x, c, row);
-        row += R;
-    }
-    while row < x.m {
-        row_block::<FUSED, 1, W>(&x, c, row);
-        row += 1;
-    }
-}
-
-#[inline(always)]
-fn row_block<const FUSED: bool, const R: usize, const W: usize>(
-    x: &Product,
-    c: &mut [f32],
-    row: usize,
-) {
-    let mut col = 0;
-    while col + W <= x.n {
-        block::<FUSED, R, W>(x, c, row, col);
-        col += W;
-    }
-    if W > 16 && col + 16 <= x.n {
-        block::<FUSED, R, 16>(x, c, row, col);
-        col += 16;
-    }
-    if W > 8 && col + 8 <= x.n {
-        block::<FUSED, R, 8>(x, c, row, col);
-        col += 8;
-    }
-    if col + 4 <= x.n {
-        block::<FUSED, R, 4>(x, c, row, col);
-        col += 4;
-    }
-    while col < x.n {
-        block::<FUSED, R, 1>(x, c, row, col);
-        col += 1;
+unsafe fn product_body<V: Lanes, const R: usize>(x: Product, c: &mut [f32]) {
+    // SAFETY: the caller's promises are those of `row_block`; rows end at `m`.
+    unsafe {
+        let mut row = 0;
+        while row + R <= x.m {
+            row_block::<V, R>(&x, c, row);
+            row += R;
+        }
+        while row + 2 <= x.m {
+            row_block::<V, 2>(&x, c, row);
+            row += 2;
+        }
+        if row < x.m {
+            row_block::<V, 1>(&x, c, row);
+        }
     }
 }
 
-/// `R` rows × `W` columns of `c` from `(row, col)`, which lie inside `m × n`.
+/// # Safety
+/// - As [`product_body`], and `row + R` is at most `m`.
 #[inline(always)]
-fn block<const FUSED: bool, const R: usize, const W: usize>(
+unsafe fn row_block<V: Lanes, const R: usize>(x: &Product, c: &mut [f32], row: usize) {
+    // SAFETY: the caller's promises are those of `block`; columns end at `n`.
+    unsafe {
+        let mut col = 0;
+        while col + 2 * V::LEN <= x.n {
+            block::<V, R, 2, false>(x, c, row, col);
+            col += 2 * V::LEN;
+        }
+        if col + V::LEN <= x.n {
+            block::<V, R, 1, false>(x, c, row, col);
+            col += V::LEN;
+        }
+        if col < x.n {
+            block::<V, R, 1, true>(x, c, row, col);
+        }
+    }
+}
+
+/// `R` rows × `W` vectors of `c` from `(row, col)`; a partial vector ends at `n`.
+///
+/// # Safety
+/// - As [`product_body`], and the block lies inside `m × n`.
+#[inline(always)]
+unsafe fn block<V: Lanes, const R: usize, const W: usize, const PARTIAL: bool>(
     x: &Product,
     c: &mut [f32],
     row: usize,
     col: usize,
 ) {
-    let mut sums = [[0.0f32; W]; R];
-    for p in 0..x.k {
-        // SAFETY: `product` checked that `b` holds `k` rows of `n`; `col + W ≤ n` and `p < k`.
-        let b: &[f32; W] = unsafe { &*x.b.data.as_ptr().add(p * x.b.stride + col).cast() };
-        for (r, sums) in sums.iter_mut().enumerate() {
-            let at = (row + r) * x.a.row_stride + p * x.a.col_stride;
-            // SAFETY: `product` checked the last element of `a`; `row + r < m` and `p < k`.
-            let a = unsafe { *x.a.data.get_unchecked(at) };
-            for (sum, &b) in sums.iter_mut().zip(b) {
-                *sum = if FUSED { a.mul_add(b, *sum) } else { a * b + *sum };
+    let n = x.n - col;
+    // SAFETY: every index below is one of row `row + r < m`, column `col + w·LEN + lane < n` (loads
+    // and stores of a partial vector touch `n − col` lanes) and `p < k`, which the views hold.
+    unsafe {
+        let a = x.a.data.as_ptr().add(row * x.a.row_stride);
+        let b = x.b.data.as_ptr().add(col);
+        let mut sums = [[V::splat(0.0); W]; R];
+        for p in 0..x.k {
+            let mut columns = [V::splat(0.0); W];
+            for (w, column) in columns.iter_mut().enumerate() {
+                let at = b.add(p * x.b.stride + w * V::LEN);
+                *column = if PARTIAL { V::load_first(at, n) } else { V::load(at) };
+            }
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let a = V::splat(*a.add(r * x.a.row_stride + p * x.a.col_stride));
+                for (sum, &column) in sums.iter_mut().zip(&columns) {
+                    *sum = a.mul_add(column, *sum);
+                }
             }
         }
-    }
-    for (r, sums) in sums.iter().enumerate() {
-        let c = &mut c[(row + r) * x.n + col..][..W];
-        for (c, &sum) in c.iter_mut().zip(sums) {
-            *c = if x.store == Store::Add { *c + sum } else { sum };
+        for (r, sums) in sums.iter().enumerate() {
+            for (w, &sum) in sums.iter().enumerate() {
+                let at = c.as_mut_ptr().add((row + r) * x.n + col + w * V::LEN);
+                match (x.store, PARTIAL) {
+                    (Store::Overwrite, false) => sum.store(at),
+                    (Store::Overwrite, true) => sum.store_first(at, n),
+                    (Store::Add, false) => sum.add(V::load(at)).store(at),
+                    (Store::Add, true) => sum.add(V::load_first(at, n)).store_first(at, n),
+                }
+            }
         }
     }
 }

@@ -30,8 +30,8 @@ pub(super) fn with_scratch<R>(len: usize, f: impl FnOnce(Scratch) -> R) -> R {
     let floats: *mut f32 = lines.as_mut_ptr().cast();
     // SAFETY: `Line` is `repr(C)` of 16 floats without padding, so the lines are `n_lines * 16`
     // floats in a row; `lines` outlives the slice and isn't touched while it lives.
-    let result =
-        f(Scratch { rest: unsafe { std::slice::from_raw_parts_mut(floats, n_lines * LINE) } });
+    let rest = unsafe { std::slice::from_raw_parts_mut(floats, n_lines * LINE) };
+    let result = f(Scratch { rest });
     LINES.set(lines);
     result
 }

@@ -1,5 +1,5 @@
-//! What forward and backward share of a tile: transposed queries, scores, mask, and the vectorised
-//! steps of the softmax.
+//! What forward and backward share of a tile: a head's rows, scores, mask, and the vectorised steps
+//! of the softmax.
 //!
 //! A tile of scores is `[keys][QUERIES]`; columns past the last query hold numbers that nobody reads.
 
@@ -43,18 +43,6 @@ impl<'a> Head<'a> {
     }
 }
 
-/// `t[d][i] = scale · x[from + i][d]` for `n` rows, 0 for the other columns. `t` is `[D][QUERIES]`.
-pub(super) fn transpose(x: Head, from: usize, n: usize, scale: f32, t: &mut [f32]) {
-    if n < QUERIES {
-        t.fill(0.0);
-    }
-    for i in 0..n {
-        for (column, &value) in t.chunks_exact_mut(QUERIES).zip(x.row(from + i)) {
-            column[i] = scale * value;
-        }
-    }
-}
-
 /// Which scores a tile holds: keys `key..key + n_keys`, queries from `query` on (positions).
 #[derive(Clone, Copy)]
 pub(super) struct Place {
@@ -64,7 +52,7 @@ pub(super) struct Place {
     pub n_queries: usize,
 }
 
-/// `scores[j][i] = x[key + j] · t[·][i]`, where `t` is [`transpose`]d.
+/// `scores[j][i] = x[key + j] · t[·][i]`, where `t` is [transposed](super::transpose::transpose).
 pub(super) fn dot_keys(isa: Isa, x: Head, at: Place, t: &[f32], scores: &mut [f32]) {
     let b = Rows { data: t, stride: QUERIES };
     let (m, n, k) = (at.n_keys, QUERIES, x.head_dim);

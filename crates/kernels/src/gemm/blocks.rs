@@ -10,7 +10,7 @@
 //!         for panels of MR rows: microkernel
 //! ```
 //! Tasks share nothing that is written, so they need no barrier; a panel of `b` is packed again by
-//! each task of other rows, which costs 1/16 of a step per row. Which task computes an element
+//! each task of other rows, which costs as much as about PACK_COST multiply-adds an element. Which task computes an element
 //! never changes how: the cut may depend on the number of threads, the bits do not.
 
 use super::kernel::{Kernel, Output};
@@ -147,15 +147,25 @@ impl<K: Kernel> Product<'_, K> {
                 {
                     self.pack_rows(rows.clone(), block, a_packed);
                 }
-                for j in cols.clone().step_by(K::NR) {
-                    let width = K::NR.min(cols.end - j);
-                    for (block, a_packed) in blocks.clone().zip(a_packed.chunks(rows.len() * size))
-                    {
-                        let b_words =
-                            self.pack_panel(self.b.t(), j, (width, K::NR), block, b_packed);
-                        let b_panel = &b_packed[..b_words];
-                        self.column_of_tiles(rows.clone(), (j, width), block, a_packed, b_panel);
-                    }
+                let order = cols
+                    .clone()
+                    .step_by(K::NR)
+                    .flat_map(|j| blocks.clone().map(move |block| (j, block)));
+                let mut panels =
+                    order.map(|(j, block)| (j, block, self.b_panel(j, &cols, block))).peekable();
+                while let Some((j, block, panel)) = panels.next() {
+                    let b_packed = &mut b_packed[..panel.words()];
+                    self.kernel.pack(&panel, b_packed);
+                    let a_packed =
+                        &a_packed[(block - first) * rows.len() * size..][..rows.len() * size];
+                    let next = panels.peek().map(|(_, _, panel)| panel);
+                    self.column_of_tiles(
+                        rows.clone(),
+                        (j, panel.lanes),
+                        block,
+                        (a_packed, b_packed),
+                        next,
+                    );
                 }
             }
         });
@@ -166,21 +176,27 @@ impl<K: Kernel> Product<'_, K> {
         let mut at = 0;
         for i in rows.clone().step_by(K::MR) {
             let height = K::MR.min(rows.end - i);
-            at += self.pack_panel(self.a, i, (height, height), block, &mut a_packed[at..]);
+            let panel = self.panel(self.a, i, (height, height), block);
+            self.kernel.pack(&panel, &mut a_packed[at..][..panel.words()]);
+            at += panel.words();
         }
     }
 
-    /// Packs the block of `lanes` rows of `x` from `first` on. Returns how many words they took.
-    fn pack_panel(
+    /// The panel of `b` from column `j` on.
+    fn b_panel(&self, j: usize, cols: &Range<usize>, block: usize) -> Panel<'_> {
+        self.panel(self.b.t(), j, (K::NR.min(cols.end - j), K::NR), block)
+    }
+
+    /// The block of `lanes` rows of `x` from `first` on.
+    fn panel<'x>(
         &self,
-        x: Mat,
+        x: Mat<'x>,
         first: usize,
         (lanes, width): (usize, usize),
         block: usize,
-        out: &mut [u32],
-    ) -> usize {
+    ) -> Panel<'x> {
         let (p, k) = self.k_blocks.elements(block);
-        let panel = Panel {
+        Panel {
             data: x.data,
             start: first * x.row_stride + p * x.col_stride,
             lanes,
@@ -189,28 +205,30 @@ impl<K: Kernel> Product<'_, K> {
             k_stride: x.col_stride,
             k,
             encoding: self.kernel.encoding(),
-        };
-        self.kernel.pack(&panel, &mut out[..panel.words()]);
-        panel.words()
+        }
     }
 
-    /// All tiles of one panel of `b`, for one block of k.
+    /// All tiles of one panel of `b`, for one block of k. Meanwhile the next panel is fetched.
     fn column_of_tiles(
         &self,
         rows: Range<usize>,
         (j, width): (usize, usize),
         block: usize,
-        a_packed: &[u32],
-        b_panel: &[u32],
+        (a_packed, b_packed): (&[u32], &[u32]),
+        next: Option<&Panel>,
     ) {
-        let words = b_panel.len() / K::NR;
+        let words = b_packed.len() / K::NR;
         let store = if block == 0 { self.store } else { Store::Add };
-        for i in rows.clone().step_by(K::MR) {
+        let tiles = rows.len().div_ceil(K::MR);
+        for (index, i) in rows.clone().step_by(K::MR).enumerate() {
+            if let Some(next) = next {
+                self.kernel.prefetch(next, index, tiles);
+            }
             let height = K::MR.min(rows.end - i);
             let a_panel = &a_packed[(i - rows.start) * words..][..height * words];
             // SAFETY: tasks have disjoint rectangles, and a task has one tile at a time.
             let c = unsafe { self.c.tile((i, j), (height, width), store) };
-            self.kernel.tile(height, a_panel, b_panel, c);
+            self.kernel.tile(height, a_panel, b_packed, c);
         }
     }
 }

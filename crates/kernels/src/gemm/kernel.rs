@@ -30,6 +30,9 @@ pub(crate) trait Kernel: Copy + Send + Sync {
     /// Packs one panel; `out` is as long as [`Panel::words`] says.
     fn pack(self, panel: &Panel, out: &mut [u32]);
 
+    /// Asks for what [`Kernel::pack`] will read, one part of `parts`, where a set can.
+    fn prefetch(self, _panel: &Panel, _part: usize, _parts: usize) {}
+
     /// One tile of `rows` ≤ `MR`: `a` is `[k words, rows]`, `b` `[k words, NR]`.
     fn tile(self, rows: usize, a: &[u32], b: &[u32], c: Tile);
 
@@ -101,6 +104,31 @@ impl<'c> Output<'c> {
 }
 
 impl Tile<'_> {
+    /// Whether the tile has `rows` rows of N contiguous elements: then [`Tile::row`] gives them.
+    #[inline(always)]
+    pub(super) fn is_whole<const N: usize>(&self, rows: usize) -> bool {
+        self.rows == rows && self.cols == N && self.col_stride == 1
+    }
+
+    /// A row of a whole tile.
+    #[inline(always)]
+    pub(super) fn row<const N: usize>(&mut self, r: usize) -> &mut [f32; N] {
+        assert!(r < self.rows && self.cols == N && self.col_stride == 1);
+        // SAFETY: `Output::tile` checked that the tile's last element lies inside of `c`, the N
+        // elements of row `r` lie no farther, and no other live tile holds any of them.
+        unsafe { &mut *self.corner.add(r * self.row_stride).cast() }
+    }
+
+    #[inline(always)]
+    pub(super) fn alpha(&self) -> f32 {
+        self.alpha
+    }
+
+    #[inline(always)]
+    pub(super) fn store(&self) -> Store {
+        self.store
+    }
+
     /// Stores the tile's part of `sums`, or adds it to what is there.
     #[inline(always)]
     pub(super) fn put<const N: usize>(self, sums: &[[f32; N]]) {

@@ -14,6 +14,8 @@ mod pack;
 mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+#[cfg(target_arch = "x86_64")]
+mod x86_pack;
 
 use crate::Isa;
 use half::{bf16, f16};

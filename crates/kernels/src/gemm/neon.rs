@@ -3,6 +3,7 @@
 //! Its token proves `neon`. Packing is the common code, which the compiler vectorises: `neon` is
 //! part of the baseline of aarch64.
 
+use super::Store;
 use super::kernel::{Kernel, Tile, with_rows};
 use super::pack::{Encoding, Panel, PlainTranspose, pack_panel};
 use crate::isa::Neon;
@@ -44,7 +45,7 @@ impl Kernel for F32Neon {
 }
 
 #[target_feature(enable = "neon")]
-fn tile_neon<const R: usize>(a: &[u32], b: &[u32], c: Tile) {
+fn tile_neon<const R: usize>(a: &[u32], b: &[u32], mut c: Tile) {
     let mut sums = [[vdupq_n_f32(0.0); 2]; R];
     for (a, b) in a.as_chunks::<R>().0.iter().zip(b.as_chunks::<8>().0) {
         let (b0, b1) = (load4(b, 0), load4(b, 1));
@@ -54,14 +55,27 @@ fn tile_neon<const R: usize>(a: &[u32], b: &[u32], c: Tile) {
             sums[r][1] = vfmaq_n_f32(sums[r][1], b1, a);
         }
     }
-    let mut rows = [[0.0f32; 8]; R];
-    for (row, sums) in rows.iter_mut().zip(sums) {
-        for (out, sum) in row.as_chunks_mut::<4>().0.iter_mut().zip(sums) {
+    if !c.is_whole::<8>(R) {
+        // SAFETY: two registers of 4 floats are 8 floats of plain data.
+        let rows =
+            sums.map(|sums| unsafe { std::mem::transmute::<[float32x4_t; 2], [f32; 8]>(sums) });
+        return c.put(&rows);
+    }
+    let (alpha, store) = (c.alpha(), c.store());
+    for (r, sums) in sums.into_iter().enumerate() {
+        let row = c.row::<8>(r).as_chunks_mut::<4>().0;
+        for (out, sum) in row.iter_mut().zip(sums) {
+            let product = vmulq_n_f32(sum, alpha);
             // SAFETY: `out` is 4 floats.
-            unsafe { vst1q_f32(out.as_mut_ptr(), sum) };
+            unsafe {
+                let value = match store {
+                    Store::Overwrite => product,
+                    Store::Add => vaddq_f32(vld1q_f32(out.as_ptr()), product),
+                };
+                vst1q_f32(out.as_mut_ptr(), value);
+            }
         }
     }
-    c.put(&rows);
 }
 
 #[inline]

@@ -46,6 +46,27 @@ impl Panel<'_> {
     pub(super) fn words(&self) -> usize {
         self.k.div_ceil(self.encoding.per_word()) * self.width
     }
+
+    /// Asks for the stored cache lines of one of `parts` parts of the panel.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(super) fn prefetch(&self, part: usize, parts: usize, fetch: impl Fn(*const u8)) {
+        let (first, size) = match self.data {
+            Elements::F32(x) => (x[self.start..].as_ptr().cast::<u8>(), size_of::<f32>()),
+            Elements::Bf16(x) => (x[self.start..].as_ptr().cast(), size_of::<bf16>()),
+            Elements::F16(x) => (x[self.start..].as_ptr().cast(), size_of::<f16>()),
+        };
+        let (runs, stride, length) = match (self.k_stride, self.lane_stride) {
+            (1, stride) => (self.lanes, stride, self.k),
+            (stride, 1) => (self.k, stride, self.lanes),
+            _ => return,
+        };
+        for run in runs * part / parts..runs * (part + 1) / parts {
+            for byte in (0..length * size).step_by(64) {
+                fetch(first.wrapping_add(run * stride * size + byte));
+            }
+        }
+    }
 }
 
 /// Stored elements that can be read as f32.
@@ -137,12 +158,12 @@ pub(super) const STAGE: usize = 64;
 pub(super) const GROUP: usize = 16;
 
 /// `STAGE` words of each of `GROUP` lanes.
-pub(super) type Stage = [[u32; STAGE]; GROUP];
+pub(super) type Lanes = [[u32; STAGE]; GROUP];
 
 /// Turns lanes that lie one after another into words that lie side by side.
 pub(super) trait Transpose: Copy {
-    /// `out[p · width + lane] = stage[lane][p]` for `p < words` and `lane < lanes`.
-    fn transpose(self, stage: &Stage, words: usize, lanes: usize, out: &mut [u32], width: usize);
+    /// `out[p · width + lane] = from[lane][p]` for `p < words` and `lane < lanes`.
+    fn transpose(self, from: &Lanes, words: usize, lanes: usize, out: &mut [u32], width: usize);
 }
 
 /// One word after another.
@@ -151,9 +172,9 @@ pub(super) struct PlainTranspose;
 
 impl Transpose for PlainTranspose {
     #[inline(always)]
-    fn transpose(self, stage: &Stage, words: usize, lanes: usize, out: &mut [u32], width: usize) {
+    fn transpose(self, from: &Lanes, words: usize, lanes: usize, out: &mut [u32], width: usize) {
         for (p, out) in out.chunks_mut(width).take(words).enumerate() {
-            for (out, lane) in out.iter_mut().zip(&stage[..lanes]) {
+            for (out, lane) in out.iter_mut().zip(&from[..lanes]) {
                 *out = lane[p];
             }
         }
@@ -184,7 +205,7 @@ fn pack_source<T: Transpose>(transpose: T, source: impl Source, panel: &Panel, o
 #[inline(always)]
 fn pack_lanes<T: Transpose>(transpose: T, source: impl Source, panel: &Panel, out: &mut [u32]) {
     let per_word = panel.encoding.per_word();
-    let mut stage: Stage = [[0; STAGE]; GROUP];
+    let mut stage = [[0u32; STAGE]; GROUP];
     for first in (0..panel.width).step_by(GROUP) {
         let lanes = GROUP.min(panel.width - first);
         let filled = panel.lanes.saturating_sub(first).min(lanes);

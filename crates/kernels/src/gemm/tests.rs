@@ -130,7 +130,7 @@ fn any_k() -> impl Strategy<Value = usize> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(120))]
     #[test]
     fn every_set_agrees_with_the_naive_product(
         (m, n, k) in (any_size(), any_size(), any_k()),

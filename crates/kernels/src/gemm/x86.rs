@@ -1,14 +1,15 @@
 //! Microkernels for AVX2 with FMA, AVX-512 and AVX-512 BF16.
 //!
 //! Each kernel holds the token of its set, which is the proof that makes the calls of its shells
-//! sound. Shells are `#[target_feature]` functions with safe bodies; packing inlines the common
-//! bodies of `pack.rs` into one.
+//! sound. Shells are `#[target_feature]` functions with safe bodies. Packing is in `x86_pack.rs`.
 //!
 //! `vdpbf16ps` multiplies pairs of bf16 and adds both products to an f32. It takes subnormal
 //! operands as 0 and flushes subnormal results to 0.
 
+use super::Store;
 use super::kernel::{Kernel, Tile, with_rows};
-use super::pack::{Encoding, GROUP, Panel, Stage, Transpose, pack_panel};
+use super::pack::{Encoding, Panel};
+use super::x86_pack::{load16, pack_avx2, pack_avx512};
 use crate::isa::{Avx2, Avx512, Avx512Bf16};
 use std::arch::x86_64::*;
 
@@ -62,6 +63,10 @@ impl Kernel for F32Avx2 {
         unsafe { pack_avx2(panel, out) }
     }
 
+    fn prefetch(self, panel: &Panel, part: usize, parts: usize) {
+        panel.prefetch(part, parts, fetch_source);
+    }
+
     fn tile(self, rows: usize, a: &[u32], b: &[u32], c: Tile) {
         // SAFETY: `self.0` proves `avx2` and `fma`.
         unsafe { with_rows!(rows, [1 2 3 4 5 6], tile_avx2(a, b, c)) }
@@ -86,6 +91,10 @@ impl Kernel for F32Avx512 {
     fn pack(self, panel: &Panel, out: &mut [u32]) {
         // SAFETY: this value was made from a token that proves `avx512f`, `bw`, `vl` and `dq`.
         unsafe { pack_avx512(panel, out) }
+    }
+
+    fn prefetch(self, panel: &Panel, part: usize, parts: usize) {
+        panel.prefetch(part, parts, fetch_source);
     }
 
     fn tile(self, rows: usize, a: &[u32], b: &[u32], c: Tile) {
@@ -114,6 +123,10 @@ impl Kernel for Bf16Avx512 {
         unsafe { pack_avx512(panel, out) }
     }
 
+    fn prefetch(self, panel: &Panel, part: usize, parts: usize) {
+        panel.prefetch(part, parts, fetch_source);
+    }
+
     fn tile(self, rows: usize, a: &[u32], b: &[u32], c: Tile) {
         // SAFETY: `self.0` proves `avx512bf16` and all that `Avx512` does.
         unsafe { with_rows!(rows, [1 2 3 4 5 6 7 8 9 10 11 12], tile_bf16(a, b, c)) }
@@ -126,7 +139,8 @@ impl Kernel for Bf16Avx512 {
 }
 
 #[target_feature(enable = "avx2,fma")]
-fn tile_avx2<const R: usize>(a: &[u32], b: &[u32], c: Tile) {
+fn tile_avx2<const R: usize>(a: &[u32], b: &[u32], mut c: Tile) {
+    prefetch::<R, 16>(&mut c);
     let mut sums = [[_mm256_setzero_ps(); 2]; R];
     for (a, b) in a.as_chunks::<R>().0.iter().zip(b.as_chunks::<16>().0) {
         let (b0, b1) = (load8(b, 0), load8(b, 1));
@@ -136,20 +150,33 @@ fn tile_avx2<const R: usize>(a: &[u32], b: &[u32], c: Tile) {
             sums[r][1] = _mm256_fmadd_ps(a, b1, sums[r][1]);
         }
     }
-    let mut rows = [[0.0f32; 16]; R];
-    for (row, sums) in rows.iter_mut().zip(sums) {
-        for (out, sum) in row.as_chunks_mut::<8>().0.iter_mut().zip(sums) {
+    if !c.is_whole::<16>(R) {
+        // SAFETY: two registers of 8 floats are 16 floats of plain data.
+        let rows = sums.map(|sums| unsafe { std::mem::transmute::<[__m256; 2], [f32; 16]>(sums) });
+        return c.put(&rows);
+    }
+    let (alpha, store) = (_mm256_set1_ps(c.alpha()), c.store());
+    for (r, sums) in sums.into_iter().enumerate() {
+        let row = c.row::<16>(r).as_chunks_mut::<8>().0;
+        for (out, sum) in row.iter_mut().zip(sums) {
+            let product = _mm256_mul_ps(alpha, sum);
             // SAFETY: `out` is 8 floats.
-            unsafe { _mm256_storeu_ps(out.as_mut_ptr(), sum) };
+            unsafe {
+                let value = match store {
+                    Store::Overwrite => product,
+                    Store::Add => _mm256_add_ps(_mm256_loadu_ps(out.as_ptr()), product),
+                };
+                _mm256_storeu_ps(out.as_mut_ptr(), value);
+            }
         }
     }
-    c.put(&rows);
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn tile_avx512<const R: usize>(a: &[u32], b: &[u32], c: Tile) {
+fn tile_avx512<const R: usize>(a: &[u32], b: &[u32], mut c: Tile) {
+    prefetch::<R, 32>(&mut c);
     let mut sums = [[_mm512_setzero_ps(); 2]; R];
-    for (a, b) in a.as_chunks::<R>().0.iter().zip(b.as_chunks::<32>().0) {
+    let step = |sums: &mut [[__m512; 2]; R], a: &[u32; R], b: &[u32; 32]| {
         let b0 = _mm512_castsi512_ps(load16(b, 0));
         let b1 = _mm512_castsi512_ps(load16(b, 1));
         for r in 0..R {
@@ -157,12 +184,24 @@ fn tile_avx512<const R: usize>(a: &[u32], b: &[u32], c: Tile) {
             sums[r][0] = _mm512_fmadd_ps(a, b0, sums[r][0]);
             sums[r][1] = _mm512_fmadd_ps(a, b1, sums[r][1]);
         }
+    };
+    let (a4, a1) = a.as_chunks::<R>().0.as_chunks::<4>();
+    let (b4, b1) = b.as_chunks::<32>().0.as_chunks::<4>();
+    for (a, b) in a4.iter().zip(b4) {
+        step(&mut sums, &a[0], &b[0]);
+        step(&mut sums, &a[1], &b[1]);
+        step(&mut sums, &a[2], &b[2]);
+        step(&mut sums, &a[3], &b[3]);
     }
-    put_avx512(&sums, c);
+    for (a, b) in a1.iter().zip(b1) {
+        step(&mut sums, a, b);
+    }
+    put_avx512(sums, c);
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-fn tile_bf16<const R: usize>(a: &[u32], b: &[u32], c: Tile) {
+fn tile_bf16<const R: usize>(a: &[u32], b: &[u32], mut c: Tile) {
+    prefetch::<R, 32>(&mut c);
     let mut sums = [[_mm512_setzero_ps(); 2]; R];
     for (a, b) in a.as_chunks::<R>().0.iter().zip(b.as_chunks::<32>().0) {
         let (b0, b1) = (as_bf16(load16(b, 0)), as_bf16(load16(b, 1)));
@@ -172,20 +211,61 @@ fn tile_bf16<const R: usize>(a: &[u32], b: &[u32], c: Tile) {
             sums[r][1] = _mm512_dpbf16_ps(sums[r][1], a, b1);
         }
     }
-    put_avx512(&sums, c);
+    put_avx512(sums, c);
 }
 
+/// `c` = or += alpha · `sums`, as `Tile::put` does it.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn put_avx512<const R: usize>(sums: &[[__m512; 2]; R], c: Tile) {
-    let mut rows = [[0.0f32; 32]; R];
-    for (row, sums) in rows.iter_mut().zip(sums) {
-        for (out, sum) in row.as_chunks_mut::<16>().0.iter_mut().zip(sums) {
+fn put_avx512<const R: usize>(sums: [[__m512; 2]; R], mut c: Tile) {
+    if !c.is_whole::<32>(R) {
+        // SAFETY: two registers of 16 floats are 32 floats of plain data.
+        let rows = sums.map(|sums| unsafe { std::mem::transmute::<[__m512; 2], [f32; 32]>(sums) });
+        return c.put(&rows);
+    }
+    let (alpha, store) = (_mm512_set1_ps(c.alpha()), c.store());
+    for (r, sums) in sums.into_iter().enumerate() {
+        let row = c.row::<32>(r).as_chunks_mut::<16>().0;
+        for (out, sum) in row.iter_mut().zip(sums) {
+            let product = _mm512_mul_ps(alpha, sum);
             // SAFETY: `out` is 16 floats.
-            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), *sum) };
+            unsafe {
+                let value = match store {
+                    Store::Overwrite => product,
+                    Store::Add => _mm512_add_ps(_mm512_loadu_ps(out.as_ptr()), product),
+                };
+                _mm512_storeu_ps(out.as_mut_ptr(), value);
+            }
         }
     }
-    c.put(&rows);
+}
+
+/// Asks for the lines of a whole tile, so that they are there when its sums are.
+#[inline(always)]
+fn prefetch<const R: usize, const N: usize>(c: &mut Tile) {
+    if !c.is_whole::<N>(R) {
+        return;
+    }
+    for r in 0..R {
+        let row = c.row::<N>(r);
+        for line in 0..N / 16 {
+            fetch(&row[16 * line]);
+        }
+        fetch(&row[N - 1]);
+    }
+}
+
+#[inline(always)]
+fn fetch(x: &f32) {
+    // SAFETY: a prefetch changes nothing that the program could see, at any address.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(x).cast()) }
+}
+
+/// To the L2 cache: the L1 cache is full of what the kernel needs now.
+#[inline(always)]
+fn fetch_source(address: *const u8) {
+    // SAFETY: a prefetch changes nothing that the program could see, at any address.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
 }
 
 #[inline]
@@ -194,14 +274,6 @@ fn load8(words: &[u32; 16], half: usize) -> __m256 {
     let words = &words.as_chunks::<8>().0[half];
     // SAFETY: `words` is 8 words, which are 8 floats' bits.
     unsafe { _mm256_loadu_ps(words.as_ptr().cast()) }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn load16<const N: usize>(words: &[u32; N], part: usize) -> __m512i {
-    let words = &words.as_chunks::<16>().0[part];
-    // SAFETY: `words` is 16 words.
-    unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
 }
 
 #[inline]
@@ -246,138 +318,4 @@ fn spin_bf16(rounds: usize) -> f32 {
         }
     }
     sums.map(|sum| _mm512_cvtss_f32(sum)).iter().sum()
-}
-
-#[target_feature(enable = "avx2,fma")]
-fn pack_avx2(panel: &Panel, out: &mut [u32]) {
-    pack_panel(TransposeAvx2(()), panel, out);
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn pack_avx512(panel: &Panel, out: &mut [u32]) {
-    pack_panel(TransposeAvx512(()), panel, out);
-}
-
-/// Made in `pack_avx2` only, where `avx2` is there.
-#[derive(Clone, Copy)]
-struct TransposeAvx2(());
-
-impl Transpose for TransposeAvx2 {
-    #[inline(always)]
-    fn transpose(self, stage: &Stage, words: usize, lanes: usize, out: &mut [u32], width: usize) {
-        // SAFETY: this value exists, so the caller is `pack_avx2`, which has `avx2`.
-        unsafe { transpose_avx2(stage, words, lanes, out, width) }
-    }
-}
-
-/// Made in `pack_avx512` only, where `avx512f` is there.
-#[derive(Clone, Copy)]
-struct TransposeAvx512(());
-
-impl Transpose for TransposeAvx512 {
-    #[inline(always)]
-    fn transpose(self, stage: &Stage, words: usize, lanes: usize, out: &mut [u32], width: usize) {
-        // SAFETY: this value exists, so the caller is `pack_avx512`, which has `avx512f`.
-        unsafe { transpose_avx512(stage, words, lanes, out, width) }
-    }
-}
-
-/// Blocks of 8 × 8 words.
-#[target_feature(enable = "avx2")]
-fn transpose_avx2(stage: &Stage, words: usize, lanes: usize, out: &mut [u32], width: usize) {
-    for lane in (0..lanes).step_by(8) {
-        let count = (lanes - lane).min(8);
-        for p in (0..words).step_by(8) {
-            let rows: [__m256; 8] = std::array::from_fn(|r| {
-                let run: &[u32; 8] = stage[lane + r][p..p + 8].try_into().expect("8 words");
-                // SAFETY: `run` is 8 words.
-                unsafe { _mm256_loadu_ps(run.as_ptr().cast()) }
-            });
-            for (i, column) in columns8(rows).into_iter().enumerate().take(words - p) {
-                let out = &mut out[(p + i) * width + lane..][..count];
-                let mut whole = [0u32; 8];
-                // SAFETY: `whole` is 8 words.
-                unsafe { _mm256_storeu_ps(whole.as_mut_ptr().cast(), column) };
-                match <&mut [u32; 8]>::try_from(&mut *out) {
-                    Ok(out) => *out = whole,
-                    Err(_) => out.copy_from_slice(&whole[..count]),
-                }
-            }
-        }
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn columns8(r: [__m256; 8]) -> [__m256; 8] {
-    // Pairs of rows, then fours, then the two 128-bit halves.
-    let pairs: [__m256; 8] = std::array::from_fn(|i| {
-        let (x, y) = (r[i & !1], r[i | 1]);
-        if i % 2 == 0 { _mm256_unpacklo_ps(x, y) } else { _mm256_unpackhi_ps(x, y) }
-    });
-    let fours: [__m256; 8] = std::array::from_fn(|i| {
-        let first = i & 4 | i >> 1 & 1;
-        let (x, y) = (pairs[first], pairs[first + 2]);
-        if i % 2 == 0 { _mm256_shuffle_ps::<0x44>(x, y) } else { _mm256_shuffle_ps::<0xee>(x, y) }
-    });
-    std::array::from_fn(|i| {
-        let (x, y) = (fours[i & 3], fours[i & 3 | 4]);
-        if i < 4 {
-            _mm256_permute2f128_ps::<0x20>(x, y)
-        } else {
-            _mm256_permute2f128_ps::<0x31>(x, y)
-        }
-    })
-}
-
-/// Blocks of 16 × 16 words.
-#[target_feature(enable = "avx512f")]
-fn transpose_avx512(stage: &Stage, words: usize, lanes: usize, out: &mut [u32], width: usize) {
-    assert!(lanes <= GROUP && out.len() >= (words - 1) * width + lanes);
-    let mask = ((1u32 << lanes) - 1) as __mmask16;
-    for p in (0..words).step_by(16) {
-        let rows: [__m512i; 16] = std::array::from_fn(|r| load16(&stage[r], p / 16));
-        for (i, column) in columns16(rows).into_iter().enumerate().take(words - p) {
-            let at = (p + i) * width;
-            // SAFETY: the mask stores `lanes` words from `at` on, and `p + i < words`, so the last
-            // lies inside of `out` by the assertion above.
-            unsafe { _mm512_mask_storeu_epi32(out.as_mut_ptr().add(at).cast(), mask, column) };
-        }
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn columns16(r: [__m512i; 16]) -> [__m512i; 16] {
-    // Pairs of rows, then fours, then the 128-bit quarters in two steps.
-    let pairs: [__m512i; 16] = std::array::from_fn(|i| {
-        let (x, y) = (r[i & !1], r[i | 1]);
-        if i % 2 == 0 { _mm512_unpacklo_epi32(x, y) } else { _mm512_unpackhi_epi32(x, y) }
-    });
-    // fours[4g + c]: column c of every quarter, of rows 4g to 4g + 3.
-    let fours: [__m512i; 16] = std::array::from_fn(|i| {
-        let first = i & 12 | i >> 1 & 1;
-        let (x, y) = (pairs[first], pairs[first + 2]);
-        if i % 2 == 0 { _mm512_unpacklo_epi64(x, y) } else { _mm512_unpackhi_epi64(x, y) }
-    });
-    // halves[8h + 4s + c]: rows of half h, quarters 0 and 2 (s = 0) or 1 and 3 of column c.
-    let halves: [__m512i; 16] = std::array::from_fn(|i| {
-        let (x, y) = (fours[i & 8 | i & 3], fours[i & 8 | i & 3 | 4]);
-        if i & 4 == 0 {
-            _mm512_shuffle_i32x4::<0x88>(x, y)
-        } else {
-            _mm512_shuffle_i32x4::<0xdd>(x, y)
-        }
-    });
-    // Column 4q + c of the block: quarter q is in `halves` s = q & 1, its first or second place.
-    std::array::from_fn(|i| {
-        let (quarter, c) = (i >> 2, i & 3);
-        let from = (quarter & 1) * 4 + c;
-        let (x, y) = (halves[from], halves[from + 8]);
-        if quarter < 2 {
-            _mm512_shuffle_i32x4::<0x88>(x, y)
-        } else {
-            _mm512_shuffle_i32x4::<0xdd>(x, y)
-        }
-    })
 }

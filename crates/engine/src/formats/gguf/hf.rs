@@ -128,7 +128,7 @@ fn interleaved(gguf: &Gguf, tensor: &GgufTensor, heads: u64) -> Result<RowOrder>
     // A row must be whole bytes, and some: a bias in blocks has none.
     if halves.is_none()
         || tensor.bytes == 0
-        || tensor.bytes % rows != 0
+        || !tensor.bytes.is_multiple_of(rows)
         || (tensor.shape.len() == 1 && tensor.dtype.block().0 > 1)
     {
         return Err(FormatError::TensorShape {

@@ -22,6 +22,7 @@ pub use value::{Array, Value};
 use super::dtype::StoredDtype;
 use super::error::GgufFault;
 use super::mapped::MappedFile;
+use super::model::read_values;
 use super::{FormatError, Result};
 use cursor::{Cursor, Fault};
 use std::collections::{BTreeMap, HashSet};
@@ -77,9 +78,10 @@ impl Gguf {
         &self.tensors
     }
 
-    /// The bytes of one of `tensors`.
-    pub fn bytes(&self, tensor: &GgufTensor) -> &[u8] {
-        &self.file.map[tensor.begin..tensor.begin + tensor.bytes]
+    /// The values of one of `tensors`, in the order of the file.
+    pub fn values(&self, tensor: &GgufTensor) -> Result<Vec<f32>> {
+        let bytes = &self.file.map[tensor.begin..tensor.begin + tensor.bytes];
+        read_values(&self.file.path, &tensor.name, tensor.dtype, bytes)
     }
 }
 

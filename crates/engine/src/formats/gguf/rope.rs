@@ -11,7 +11,6 @@
 //! ```
 
 use super::hf::Metadata;
-use crate::formats::model::{TensorInfo, read_values};
 use crate::formats::{FormatError, Result};
 use serde_json::{Value, json};
 
@@ -81,12 +80,10 @@ fn yarn(metadata: &Metadata, theta: f64) -> Result<Value> {
 /// The values of `rope_freqs.weight`, if there are any.
 fn divisors(metadata: &Metadata) -> Result<Option<Vec<f32>>> {
     let gguf = metadata.gguf;
-    let Some(tensor) = gguf.tensors().iter().find(|tensor| tensor.name == FREQS) else {
-        return Ok(None);
-    };
-    let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
-    let info = TensorInfo { name, shape, dtype: tensor.dtype, bytes: tensor.bytes };
-    read_values(&gguf.file.path, &info, gguf.bytes(tensor)).map(Some)
+    match gguf.tensors().iter().find(|tensor| tensor.name == FREQS) {
+        Some(tensor) => gguf.values(tensor).map(Some),
+        None => Ok(None),
+    }
 }
 
 fn from_divisors(

@@ -112,7 +112,7 @@ fn dx_and_dw_agree_with_central_differences() -> Result<()> {
         let slope = (loss(1e-5)? - loss(-1e-5)?) / 2e-5;
         assert!((slope - dx).abs() < 1e-8, "dx at {at}: {slope} against {dx}");
     }
-    // A weight is read as f32, so W moves as x's mirror: Wᵀ with one row of x's unit vectors.
+    // A weight is read as f32, which a step of 1e-5 would not survive: W moves in logits made here.
     let dw: Vec<f64> = dhead.flatten_all()?.to_vec1()?;
     for (at, dw) in dw.iter().enumerate() {
         let loss = |by: f64| -> Result<f64> {

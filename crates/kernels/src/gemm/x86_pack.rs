@@ -1,0 +1,148 @@
+//! Packing for AVX2 and AVX-512: shells around the common bodies of `pack.rs`, and transpositions in
+//! registers. Nothing here multiplies.
+
+use super::pack::{GROUP, Lanes, Panel, Transpose, pack_panel};
+use std::arch::x86_64::*;
+
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn pack_avx2(panel: &Panel, out: &mut [u32]) {
+    pack_panel(TransposeAvx2(()), panel, out);
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+pub(super) fn pack_avx512(panel: &Panel, out: &mut [u32]) {
+    pack_panel(TransposeAvx512(()), panel, out);
+}
+
+/// Made in `pack_avx2` only, where `avx2` is there.
+#[derive(Clone, Copy)]
+struct TransposeAvx2(());
+
+impl Transpose for TransposeAvx2 {
+    #[inline(always)]
+    fn transpose(self, from: &Lanes, words: usize, lanes: usize, out: &mut [u32], width: usize) {
+        // SAFETY: this value exists, so the caller is `pack_avx2`, which has `avx2`.
+        unsafe { transpose_avx2(from, words, lanes, out, width) }
+    }
+}
+
+/// Made in `pack_avx512` only, where `avx512f` is there.
+#[derive(Clone, Copy)]
+struct TransposeAvx512(());
+
+impl Transpose for TransposeAvx512 {
+    #[inline(always)]
+    fn transpose(self, from: &Lanes, words: usize, lanes: usize, out: &mut [u32], width: usize) {
+        // SAFETY: this value exists, so the caller is `pack_avx512`, which has `avx512f`.
+        unsafe { transpose_avx512(from, words, lanes, out, width) }
+    }
+}
+
+/// Blocks of 8 × 8 words.
+#[target_feature(enable = "avx2")]
+fn transpose_avx2(from: &Lanes, words: usize, lanes: usize, out: &mut [u32], width: usize) {
+    for lane in (0..lanes).step_by(8) {
+        let count = (lanes - lane).min(8);
+        for p in (0..words).step_by(8) {
+            let rows: [__m256; 8] = std::array::from_fn(|r| {
+                let run: &[u32; 8] = from[lane + r][p..p + 8].try_into().expect("8 words");
+                // SAFETY: `run` is 8 words.
+                unsafe { _mm256_loadu_ps(run.as_ptr().cast()) }
+            });
+            for (i, column) in columns8(rows).into_iter().enumerate().take(words - p) {
+                let out = &mut out[(p + i) * width + lane..][..count];
+                let mut whole = [0u32; 8];
+                // SAFETY: `whole` is 8 words.
+                unsafe { _mm256_storeu_ps(whole.as_mut_ptr().cast(), column) };
+                match <&mut [u32; 8]>::try_from(&mut *out) {
+                    Ok(out) => *out = whole,
+                    Err(_) => out.copy_from_slice(&whole[..count]),
+                }
+            }
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn columns8(r: [__m256; 8]) -> [__m256; 8] {
+    // Pairs of rows, then fours, then the two 128-bit halves.
+    let pairs: [__m256; 8] = std::array::from_fn(|i| {
+        let (x, y) = (r[i & !1], r[i | 1]);
+        if i % 2 == 0 { _mm256_unpacklo_ps(x, y) } else { _mm256_unpackhi_ps(x, y) }
+    });
+    let fours: [__m256; 8] = std::array::from_fn(|i| {
+        let first = i & 4 | i >> 1 & 1;
+        let (x, y) = (pairs[first], pairs[first + 2]);
+        if i % 2 == 0 { _mm256_shuffle_ps::<0x44>(x, y) } else { _mm256_shuffle_ps::<0xee>(x, y) }
+    });
+    std::array::from_fn(|i| {
+        let (x, y) = (fours[i & 3], fours[i & 3 | 4]);
+        if i < 4 {
+            _mm256_permute2f128_ps::<0x20>(x, y)
+        } else {
+            _mm256_permute2f128_ps::<0x31>(x, y)
+        }
+    })
+}
+
+/// Blocks of 16 × 16 words.
+#[target_feature(enable = "avx512f")]
+fn transpose_avx512(from: &Lanes, words: usize, lanes: usize, out: &mut [u32], width: usize) {
+    assert!(lanes <= GROUP && out.len() >= (words - 1) * width + lanes);
+    let mask = ((1u32 << lanes) - 1) as __mmask16;
+    for p in (0..words).step_by(16) {
+        let rows: [__m512i; 16] = std::array::from_fn(|r| load16(&from[r], p / 16));
+        for (i, column) in columns16(rows).into_iter().enumerate().take(words - p) {
+            let at = (p + i) * width;
+            // SAFETY: the mask stores `lanes` words from `at` on, and `p + i < words`, so the last
+            // lies inside of `out` by the assertion above.
+            unsafe { _mm512_mask_storeu_epi32(out.as_mut_ptr().add(at).cast(), mask, column) };
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn columns16(r: [__m512i; 16]) -> [__m512i; 16] {
+    // Pairs of rows, then fours, then the 128-bit quarters in two steps.
+    let pairs: [__m512i; 16] = std::array::from_fn(|i| {
+        let (x, y) = (r[i & !1], r[i | 1]);
+        if i % 2 == 0 { _mm512_unpacklo_epi32(x, y) } else { _mm512_unpackhi_epi32(x, y) }
+    });
+    // fours[4g + c]: column c of every quarter, of rows 4g to 4g + 3.
+    let fours: [__m512i; 16] = std::array::from_fn(|i| {
+        let first = i & 12 | i >> 1 & 1;
+        let (x, y) = (pairs[first], pairs[first + 2]);
+        if i % 2 == 0 { _mm512_unpacklo_epi64(x, y) } else { _mm512_unpackhi_epi64(x, y) }
+    });
+    // halves[8h + 4s + c]: rows of half h, quarters 0 and 2 (s = 0) or 1 and 3 of column c.
+    let halves: [__m512i; 16] = std::array::from_fn(|i| {
+        let (x, y) = (fours[i & 8 | i & 3], fours[i & 8 | i & 3 | 4]);
+        if i & 4 == 0 {
+            _mm512_shuffle_i32x4::<0x88>(x, y)
+        } else {
+            _mm512_shuffle_i32x4::<0xdd>(x, y)
+        }
+    });
+    // Column 4q + c of the block: quarter q is in `halves` s = q & 1, its first or second place.
+    std::array::from_fn(|i| {
+        let (quarter, c) = (i >> 2, i & 3);
+        let from = (quarter & 1) * 4 + c;
+        let (x, y) = (halves[from], halves[from + 8]);
+        if quarter < 2 {
+            _mm512_shuffle_i32x4::<0x88>(x, y)
+        } else {
+            _mm512_shuffle_i32x4::<0xdd>(x, y)
+        }
+    })
+}
+
+/// Words `16 · part` to `16 · part + 15`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn load16<const N: usize>(words: &[u32; N], part: usize) -> __m512i {
+    let words = &words.as_chunks::<16>().0[part];
+    // SAFETY: `words` is 16 words.
+    unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
+}
