@@ -91,17 +91,20 @@ function review(random: Random, language: LanguageName): string[] {
   return [...opinions, random.pick(closings[polarity])]
 }
 
-/** A row of names, places and days that is said twice: the model learns to come back to what it read. */
+/**
+ * A row of names, places and days that is said twice, in a line or in a column: the model learns to come back to what
+ * it read, also where a word is another token at the start of a line.
+ */
 function rollCall(random: Random, language: LanguageName): string[] {
   const { names, places, days } = LANGUAGES[language]
-  const all = [...wordsOf(names, 'any'), ...wordsOf(places, 'any'), ...days]
-  const called = random
-    .shuffle(all)
-    .slice(0, 6 + random.below(6))
-    .join(', ')
-  return language === 'de'
-    ? [`${called}.`, `Noch einmal: ${called}.`]
-    : [`${called}.`, `Once more: ${called}.`]
+  const all = random.shuffle([...wordsOf(names, 'any'), ...wordsOf(places, 'any'), ...days])
+  const called = all.slice(0, 6 + random.below(6))
+  const again = language === 'de' ? 'Noch einmal:' : 'Once more:'
+  const inColumn = random.chance(1, 2)
+  return [
+    `${called.join(', ')}.`,
+    inColumn ? `${again}\n${called.join('\n')}` : `${again} ${called.join(', ')}.`,
+  ]
 }
 
 /** A text of one language: several short pieces, each on lines of its own. About 100 tokens. */

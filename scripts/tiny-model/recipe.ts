@@ -6,11 +6,11 @@ import { seededRandom } from './random.js'
 import { heldOutRows, type Row, trainRows } from './rows.js'
 
 const SEEDS = { text: 1, train: 2, heldOut: 3, weights: 4 } as const
-const TEXTS = 40_000
+const TEXTS = 50_000
 const TRAIN_ROWS = 1500
 const HELD_OUT_ROWS = 150
 
-export const VOCAB_SIZE = 1024
+export const VOCAB_SIZE = 1152
 /** The tokenizer learns from so many of the texts, and from the training rows. */
 export const TOKENIZER_TEXTS = 4000
 

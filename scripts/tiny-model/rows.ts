@@ -25,11 +25,14 @@ export interface Row {
   output: string
 }
 
-export type Task = 'review' | 'extract' | 'question'
-export const TASKS: readonly Task[] = ['review', 'extract', 'question']
+/** What a row asks for, in the order in which rows are drawn; so every label is as frequent as its opposite. */
+const KINDS = ['good', 'question', 'name', 'bad', 'question', 'place'] as const
+type Kind = (typeof KINDS)[number]
 
+const REVIEW = { de: 'Ist die Bewertung positiv oder negativ?', en: 'Is the review positive or negative?' }
 const INSTRUCTIONS = {
-  review: { de: 'Ist die Bewertung positiv oder negativ?', en: 'Is the review positive or negative?' },
+  good: REVIEW,
+  bad: REVIEW,
   name: { de: 'Nenne den Namen im Text.', en: 'Name the person in the text.' },
   place: { de: 'Nenne den Ort im Text.', en: 'Name the place in the text.' },
   question: { de: 'Beantworte die Frage.', en: 'Answer the question.' },
@@ -42,29 +45,34 @@ interface Drawn {
   combinations: string[]
 }
 
-function reviewRow(random: Random, language: LanguageName, vocabulary: Vocabulary): Drawn {
-  const opinion: Opinion = drawOpinion(random, language, random.pick(['good', 'bad'] as const), vocabulary)
+interface Wanted<K extends Kind> {
+  kind: K
+  language: LanguageName
+  vocabulary: Vocabulary
+}
+
+function reviewRow(random: Random, { kind, language, vocabulary }: Wanted<'good' | 'bad'>): Drawn {
+  const opinion: Opinion = drawOpinion(random, language, kind, vocabulary)
   const row = {
-    instruction: INSTRUCTIONS.review[language],
+    instruction: INSTRUCTIONS[kind][language],
     input: opinionSentence(random, opinion),
     output: LABELS[language][opinion.polarity],
   }
   return { row, combinations: opinion.adjectives.map((adjective) => `${opinion.subject} ${adjective}`) }
 }
 
-function extractRow(random: Random, language: LanguageName, vocabulary: Vocabulary): Drawn {
+function extractRow(random: Random, { kind, language, vocabulary }: Wanted<'name' | 'place'>): Drawn {
   const { names, places } = LANGUAGES[language]
   const [name, place] = [random.pick(wordsOf(names, vocabulary)), random.pick(wordsOf(places, vocabulary))]
-  const asked = random.pick(['name', 'place'] as const)
   const row = {
-    instruction: INSTRUCTIONS[asked][language],
+    instruction: INSTRUCTIONS[kind][language],
     input: meetingSentence(random, language, name, place),
-    output: asked === 'name' ? name : place,
+    output: kind === 'name' ? name : place,
   }
   return { row, combinations: [`${name} ${place}`] }
 }
 
-function questionRow(random: Random, language: LanguageName, vocabulary: Vocabulary): Drawn {
+function questionRow(random: Random, { language, vocabulary }: Wanted<'question'>): Drawn {
   const event = drawEvent(random, language, vocabulary)
   const { question, answer } = askAbout(random, event)
   const row = {
@@ -75,7 +83,13 @@ function questionRow(random: Random, language: LanguageName, vocabulary: Vocabul
   return { row, combinations: [`${event.name} ${event.place}`] }
 }
 
-const DRAW = { review: reviewRow, extract: extractRow, question: questionRow }
+function drawRow(random: Random, wanted: Wanted<Kind>): Drawn {
+  const { kind } = wanted
+  if (kind === 'good' || kind === 'bad') return reviewRow(random, { ...wanted, kind })
+  return kind === 'question'
+    ? questionRow(random, { ...wanted, kind })
+    : extractRow(random, { ...wanted, kind })
+}
 
 /** FNV-1a, 32 bits: deals combinations to the two sets, the same on every platform. */
 function hash(text: string): number {
@@ -86,19 +100,20 @@ function hash(text: string): number {
 
 const isHeldOut = (combination: string): boolean => hash(combination) % 5 === 0
 
-/** `count` rows, tasks and languages in turn, no two with the same instruction and input; then shuffled. */
+/** `count` rows, kinds and languages in turn, no two with the same instruction and input; then shuffled. */
 function collect(
   random: Random,
   count: number,
-  draw: (task: Task, language: LanguageName, i: number) => Row | null,
+  draw: (kind: Kind, language: LanguageName, round: number) => Row | null,
 ): Row[] {
   const rows: Row[] = []
   const seen = new Set<string>()
   // Each draw may repeat a row or miss its set; the bound turns a set that is too small into an error.
   for (let tries = 0; rows.length < count; tries++) {
     if (tries > 1000 * count) throw new Error(`only ${rows.length} of ${count} different rows`)
-    const task = TASKS[rows.length % TASKS.length] ?? 'review'
-    const row = draw(task, Math.floor(rows.length / TASKS.length) % 2 === 0 ? 'de' : 'en', rows.length)
+    const kind = KINDS[rows.length % KINDS.length] ?? 'good'
+    const round = Math.floor(rows.length / KINDS.length)
+    const row = draw(kind, round % 2 === 0 ? 'de' : 'en', round)
     const key = row && `${row.instruction}\n${row.input}`
     if (row === null || key === null || seen.has(key)) continue
     seen.add(key)
@@ -108,16 +123,18 @@ function collect(
 }
 
 export function trainRows(random: Random, count: number): Row[] {
-  return collect(random, count, (task, language) => {
-    const { row, combinations } = DRAW[task](random, language, 'train')
+  return collect(random, count, (kind, language) => {
+    const { row, combinations } = drawRow(random, { kind, language, vocabulary: 'train' })
     return combinations.some(isHeldOut) ? null : row
   })
 }
 
+/** Every other pair of rounds is of new words, the others of new combinations of known ones. */
 export function heldOutRows(random: Random, count: number): Row[] {
-  return collect(random, count, (task, language, i) => {
-    const newWords = Math.floor(i / (2 * TASKS.length)) % 2 === 0
-    const { row, combinations } = DRAW[task](random, language, newWords ? 'heldOut' : 'train')
+  return collect(random, count, (kind, language, round) => {
+    const newWords = Math.floor(round / 2) % 2 === 0
+    const vocabulary = newWords ? 'heldOut' : 'train'
+    const { row, combinations } = drawRow(random, { kind, language, vocabulary })
     return newWords || combinations.every(isHeldOut) ? row : null
   })
 }

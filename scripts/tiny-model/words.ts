@@ -40,16 +40,16 @@ const words = (text: string): string[] => text.split(' ')
 
 const NAMES: Split = {
   train: words(
-    'Anna Ben Clara David Emma Felix Greta Hanna Jonas Karla Leon Maria Nora Oskar Paula Robert Sofia Tom Vera Anton Lena Moritz Ida Jakob',
+    'Anna Ben Clara David Emma Felix Greta Hanna Jonas Karla Leon Maria Nora Oskar Paula Robert Sofia Tom Vera Anton Lena Moritz Ida Jakob Olga Max Eva Paul Frieda Otto Mila Linus',
   ),
   heldOut: words('Laura Peter Marta Simon Julia Erik Rosa Daniel'),
 }
 
 const PLACES: Split = {
   train: words(
-    'Berlin Hamburg Bonn Bremen Dresden Leipzig Mainz Kiel Wien Graz Paris London Rom Madrid Oslo Dublin Basel Luzern',
+    'Berlin Hamburg Bonn Bremen Dresden Leipzig Mainz Kiel Wien Graz Paris London Rom Madrid Oslo Dublin Basel Luzern Ulm Jena Bern Genf Mailand Lyon Warschau Athen Zagreb',
   ),
-  heldOut: words('Potsdam Weimar Prag Boston Lissabon Trier'),
+  heldOut: words('Potsdam Weimar Prag Boston Lissabon Trier Riga Aachen'),
 }
 
 const thing = (object: string, subject: string): Thing => ({ object, subject })
