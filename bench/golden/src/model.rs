@@ -27,7 +27,9 @@ const LEARNING_RATE: f64 = 1e-3;
 
 pub(crate) fn check(dir: &Path) -> Result<Report, Error> {
     let golden = Golden::open(dir)?;
-    let name = dir.file_name().map_or_else(|| dir.display().to_string(), |n| n.to_string_lossy().into_owned());
+    let name = dir
+        .file_name()
+        .map_or_else(|| dir.display().to_string(), |n| n.to_string_lossy().into_owned());
     let mut report = Report { name, ..Report::default() };
 
     let mut plain = golden.load(&Method::Frozen)?;
@@ -59,10 +61,10 @@ struct Golden<'a> {
 }
 
 /// `batch.json`: as it is, padded; and without the padding, row after row.
-struct Batch {
-    mask: Vec<Vec<u8>>,
-    padded: MicroBatch,
-    ragged: MicroBatch,
+pub struct Batch {
+    pub mask: Vec<Vec<u8>>,
+    pub padded: MicroBatch,
+    pub ragged: MicroBatch,
 }
 
 impl Golden<'_> {
@@ -89,30 +91,42 @@ impl Golden<'_> {
     }
 
     /// Logits at the positions that the mask keeps; from the padded batch, and from the ragged one.
-    fn logits(&self, model: &mut Model, tensor: &str, part: &str, report: &mut Report) -> Result<(), Error> {
+    fn logits(
+        &self,
+        model: &mut Model,
+        tensor: &str,
+        part: &str,
+        report: &mut Report,
+    ) -> Result<(), Error> {
         let wanted = self.tensors.get(tensor)?;
         let vocab = model.spec.vocab_size;
         let padded = logits(model, &self.batch.padded)?;
         let ragged = logits(model, &self.batch.ragged)?;
         let mut deviations = vec![];
-        let mut at = 0;
         let kept = self.batch.mask.iter().flatten().enumerate().filter(|(_, keep)| **keep == 1);
-        for (row, _) in kept {
+        for (at, (row, _)) in kept.enumerate() {
             let want = &wanted[row * vocab..(row + 1) * vocab];
-            let rows = [&padded[row * vocab..(row + 1) * vocab], &ragged[at * vocab..(at + 1) * vocab]];
+            let rows =
+                [&padded[row * vocab..(row + 1) * vocab], &ragged[at * vocab..(at + 1) * vocab]];
             deviations.extend(rows.map(|got| (format!("row {row}"), max_abs(got, want))));
-            at += 1;
         }
         report.add(part, tolerance::LOGITS_ABS, deviations);
         Ok(())
     }
 
-    fn gradients(&self, model: &mut Model, kind: &str, loss_key: &str, report: &mut Report) -> Result<(), Error> {
+    fn gradients(
+        &self,
+        model: &mut Model,
+        kind: &str,
+        loss_key: &str,
+        report: &mut Report,
+    ) -> Result<(), Error> {
         let trainer = Trainer::new(model, optimizer(), 0, 0)?;
         let wanted_loss = self.number(loss_key)?;
         let mut losses = vec![];
         for (name, batch) in [("padded", &self.batch.padded), ("ragged", &self.batch.ragged)] {
-            let (loss, _) = trainer.gradients(model, std::slice::from_ref(batch), &Signal::default())?;
+            let (loss, _) =
+                trainer.gradients(model, std::slice::from_ref(batch), &Signal::default())?;
             losses.push((name.to_owned(), relative(loss, wanted_loss)));
         }
         report.add(loss_key, tolerance::LOSS_REL, losses);
@@ -156,17 +170,21 @@ impl Golden<'_> {
     }
 
     fn numbers(&self, key: &str) -> Result<Vec<f64>, Error> {
-        let list = self.expected.get(key).and_then(Value::as_array).ok_or_else(|| self.missing(key))?;
+        let list =
+            self.expected.get(key).and_then(Value::as_array).ok_or_else(|| self.missing(key))?;
         list.iter().map(|v| v.as_f64().ok_or_else(|| self.missing(key))).collect()
     }
 
     fn missing(&self, key: &str) -> Error {
-        Error::Missing { path: self.dir.join("expected.json").display().to_string(), key: key.into() }
+        Error::Missing {
+            path: self.dir.join("expected.json").display().to_string(),
+            key: key.into(),
+        }
     }
 }
 
 impl Batch {
-    fn open(path: &Path) -> Result<Batch, Error> {
+    pub fn open(path: &Path) -> Result<Batch, Error> {
         #[derive(serde::Deserialize)]
         struct File {
             input_ids: Vec<Vec<u32>>,
@@ -178,7 +196,9 @@ impl Batch {
             .map_err(|source| Error::Json { path: path.display().to_string(), source })?;
         let (mut padded, mut ragged) = (MicroBatch::default(), MicroBatch::default());
         (padded.seq_starts, ragged.seq_starts) = (vec![0], vec![0]);
-        for ((ids, mask), labels) in file.input_ids.iter().zip(&file.attention_mask).zip(&file.labels) {
+        for ((ids, mask), labels) in
+            file.input_ids.iter().zip(&file.attention_mask).zip(&file.labels)
+        {
             let len = mask.iter().filter(|m| **m == 1).count();
             for (batch, len) in [(&mut padded, ids.len()), (&mut ragged, len)] {
                 batch.ids.extend(&ids[..len]);
@@ -197,5 +217,8 @@ fn logits(model: &mut Model, batch: &MicroBatch) -> Result<Vec<f32>, Error> {
 
 fn max_abs(got: &[f32], want: &[f32]) -> f64 {
     let diff = |(g, w): (&f32, &f32)| (f64::from(*g) - f64::from(*w)).abs();
-    got.iter().zip(want).map(diff).fold(0.0, |a, b| if b.is_nan() { f64::NAN } else { f64::max(a, b) })
+    got.iter()
+        .zip(want)
+        .map(diff)
+        .fold(0.0, |a, b| if b.is_nan() { f64::NAN } else { f64::max(a, b) })
 }

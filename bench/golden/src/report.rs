@@ -33,7 +33,12 @@ impl Report {
     }
 
     /// Adds the largest of the deviations. An empty list is a part that compared nothing: a failure.
-    pub fn add(&mut self, part: &str, bound: f64, deviations: impl IntoIterator<Item = (String, f64)>) {
+    pub fn add(
+        &mut self,
+        part: &str,
+        bound: f64,
+        deviations: impl IntoIterator<Item = (String, f64)>,
+    ) {
         let over = |a: f64, b: f64| a.is_nan() || a > b;
         let worst = deviations
             .into_iter()
@@ -48,7 +53,13 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "{} {}:", if self.passes() { "ok  " } else { "FAIL" }, self.name)?;
         for (i, finding) in self.findings.iter().enumerate() {
-            write!(f, "{} {} {:.1e}", if i == 0 { "" } else { "," }, finding.part, finding.deviation)?;
+            write!(
+                f,
+                "{} {} {:.1e}",
+                if i == 0 { "" } else { "," },
+                finding.part,
+                finding.deviation
+            )?;
             if !finding.passes() {
                 write!(f, " (over {:.0e} in {})", finding.bound, finding.worst)?;
             }

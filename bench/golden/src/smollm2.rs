@@ -71,7 +71,8 @@ pub(crate) fn check(dir: &Path) -> Result<Report, Error> {
     let files = ModelFiles::open(&gguf).map_err(engine::Error::from)?;
     let tokenizer = TextTokenizer::open(&gguf).map_err(engine::Error::from)?;
     let batch = batch(&expected.batch);
-    let mut report = Report { name: "smollm2".into(), skipped: vec!["nf4_lora_*".into()], ..Report::default() };
+    let mut report =
+        Report { name: "smollm2".into(), skipped: vec!["nf4_lora_*".into()], ..Report::default() };
 
     let ctx = Ctx::cpu(Precision::F32);
     let mut full = model::load(&ctx, &files, &Method::Full, 0, &Signal::default())?;
@@ -103,11 +104,21 @@ struct Wanted<'a> {
     norms: &'a BTreeMap<String, f64>,
 }
 
-fn norms(model: &mut Model, batch: &MicroBatch, kind: &str, wanted: &Wanted, report: &mut Report) -> Result<(), Error> {
+fn norms(
+    model: &mut Model,
+    batch: &MicroBatch,
+    kind: &str,
+    wanted: &Wanted,
+    report: &mut Report,
+) -> Result<(), Error> {
     let trainer = Trainer::new(model, optimizer(), 0, model.blocks.len())?;
     let (loss, _) = trainer.gradients(model, std::slice::from_ref(batch), &Signal::default())?;
     let total = trainer.grad_norm(model)?;
-    report.add(&format!("{kind} loss"), tolerance::LOSS_REL, [("loss".into(), relative(loss, wanted.loss))]);
+    report.add(
+        &format!("{kind} loss"),
+        tolerance::LOSS_REL,
+        [("loss".into(), relative(loss, wanted.loss))],
+    );
     let total = [("all gradients".into(), relative(total, wanted.total))];
     report.add(&format!("{kind} grad_norm"), tolerance::real::TOTAL_NORM_REL, total);
     let mut deviations = vec![];
@@ -122,11 +133,17 @@ fn norms(model: &mut Model, batch: &MicroBatch, kind: &str, wanted: &Wanted, rep
     Ok(())
 }
 
-fn trajectory(model: &mut Model, batch: &MicroBatch, wanted: &[f64], report: &mut Report) -> Result<(), Error> {
+fn trajectory(
+    model: &mut Model,
+    batch: &MicroBatch,
+    wanted: &[f64],
+    report: &mut Report,
+) -> Result<(), Error> {
     let mut trainer = Trainer::new(model, optimizer(), 0, 0)?;
     let mut deviations = vec![];
     for (i, want) in wanted.iter().enumerate() {
-        let step = trainer.step(model, std::slice::from_ref(batch), LEARNING_RATE, &Signal::default())?;
+        let step =
+            trainer.step(model, std::slice::from_ref(batch), LEARNING_RATE, &Signal::default())?;
         deviations.push((format!("step {}", i + 1), relative(step.loss, *want)));
     }
     report.add("lora AdamW", tolerance::real::TRAJECTORY_REL, deviations);
@@ -134,7 +151,12 @@ fn trajectory(model: &mut Model, batch: &MicroBatch, wanted: &[f64], report: &mu
 }
 
 /// Greedy continuations of the plain model: the adapter is there and switched off.
-fn greedy(model: &mut Model, tokenizer: &TextTokenizer, wanted: &[Greedy], report: &mut Report) -> Result<(), Error> {
+fn greedy(
+    model: &mut Model,
+    tokenizer: &TextTokenizer,
+    wanted: &[Greedy],
+    report: &mut Report,
+) -> Result<(), Error> {
     let mut deviations = vec![];
     for Greedy { prompt, ids } in wanted {
         let start = tokenizer.encode(prompt, true).map_err(engine::Error::from)?;
@@ -151,7 +173,8 @@ fn greedy(model: &mut Model, tokenizer: &TextTokenizer, wanted: &[Greedy], repor
         };
         let new = generate(model, &start, &options, &Signal::default())?;
         let got = [start, new].concat();
-        let differing = got.iter().zip(ids).filter(|(g, w)| g != w).count() + got.len().abs_diff(ids.len());
+        let differing =
+            got.iter().zip(ids).filter(|(g, w)| g != w).count() + got.len().abs_diff(ids.len());
         deviations.push((prompt.clone(), differing as f64));
     }
     report.add("greedy ids that differ", 0.0, deviations);

@@ -13,10 +13,13 @@ pub(crate) struct Expected {
 impl Expected {
     pub(crate) fn open(path: &Path) -> Result<Expected, Error> {
         let name = path.display().to_string();
-        let data = std::fs::read(path).map_err(|source| Error::Io { path: name.clone(), source })?;
+        let data =
+            std::fs::read(path).map_err(|source| Error::Io { path: name.clone(), source })?;
         let bad = |source| Error::Safetensors { path: name.clone(), source };
         let file = SafeTensors::deserialize(&data).map_err(bad)?;
-        let values = |bytes: &[u8]| bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        let values = |bytes: &[u8]| {
+            bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+        };
         let tensors = file.iter().filter(|(_, view)| view.dtype() == Dtype::F32);
         let tensors = tensors.map(|(name, view)| (name.to_owned(), values(view.data()))).collect();
         Ok(Expected { path: name, tensors })

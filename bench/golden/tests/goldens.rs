@@ -9,7 +9,8 @@ fn root() -> PathBuf {
 
 /// `../shared` beside the checkout, or `LORA_TRAIN_SHARED`.
 fn shared() -> Option<PathBuf> {
-    let path = std::env::var_os("LORA_TRAIN_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
+    let path = std::env::var_os("LORA_TRAIN_SHARED")
+        .map_or_else(|| root().join("../shared"), PathBuf::from);
     let there = path.join("goldens").is_dir();
     assert!(there || std::env::var_os("CI").is_none(), "{} has no goldens", path.display());
     if !there {
@@ -37,7 +38,8 @@ fn check_all(dirs: impl IntoIterator<Item = PathBuf>) {
 #[test]
 fn own_models() {
     let models = root().join("test/goldens/models");
-    let entries = std::fs::read_dir(&models).expect("the project's own goldens are in the repository");
+    let entries =
+        std::fs::read_dir(&models).expect("the project's own goldens are in the repository");
     let dirs: Vec<PathBuf> = entries.map(|e| e.expect("a readable entry").path()).collect();
     assert!(dirs.len() >= 3, "{dirs:?}");
     check_all(dirs);

@@ -3,11 +3,11 @@
 //! The order of the filters is that of Transformers' `generate`: repetition penalty, temperature,
 //! top-k, top-p.
 
+use crate::Result;
 use crate::ctx::{Ctx, read};
 use crate::decoder;
 use crate::model::Model;
 use crate::signal::Signal;
-use crate::Result;
 use candle_core::Tensor;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -80,7 +80,12 @@ fn yes() -> bool {
 }
 
 /// Returns the new ids, the end token last where one came. `prompt` is not empty.
-pub fn generate(model: &mut Model, prompt: &[u32], options: &GenerateOptions, signal: &Signal) -> Result<Vec<u32>> {
+pub fn generate(
+    model: &mut Model,
+    prompt: &[u32],
+    options: &GenerateOptions,
+    signal: &Signal,
+) -> Result<Vec<u32>> {
     let capacity = prompt.len() + options.max_new_tokens;
     let width = model.spec.n_kv_heads * model.spec.head_dim;
     let mut caches = (0..model.spec.n_layers)
@@ -104,10 +109,12 @@ fn continue_from(
     let mut seen = prompt.to_vec();
     let mut next = prompt.to_vec();
     while seen.len() - prompt.len() < options.max_new_tokens {
-        let logits = decoder::next_logits(model, &next, caches, signal)?.to_device(&candle_core::Device::Cpu)?;
+        let logits = decoder::next_logits(model, &next, caches, signal)?
+            .to_device(&candle_core::Device::Cpu)?;
         let mut logits = read::<f32, _>(&logits, <[f32]>::to_vec)?;
         penalise(&mut logits, &seen, options.repetition_penalty);
-        let id = if options.do_sample { sample(&logits, options, &mut rng) } else { argmax(&logits) };
+        let id =
+            if options.do_sample { sample(&logits, options, &mut rng) } else { argmax(&logits) };
         seen.push(id);
         next = vec![id];
         if options.eos_ids.contains(&id) {
@@ -150,8 +157,10 @@ fn sample(logits: &[f32], options: &GenerateOptions, rng: &mut ChaCha8Rng) -> u3
         order.truncate(options.top_k);
     }
     let top = f64::from(logits[order[0] as usize]);
-    let weights: Vec<f64> =
-        order.iter().map(|&id| ((f64::from(logits[id as usize]) - top) / temperature).exp()).collect();
+    let weights: Vec<f64> = order
+        .iter()
+        .map(|&id| ((f64::from(logits[id as usize]) - top) / temperature).exp())
+        .collect();
     let total: f64 = weights.iter().sum();
     // A token stays while the mass before it is below top_p.
     let mut mass = 0.0;
@@ -185,7 +194,9 @@ mod tests {
     fn filters_keep_the_most_likely() {
         let logits = [0.0, 3.0, 2.9, -1.0];
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let mut draw = |o: &GenerateOptions| (0..200).map(|_| sample(&logits, o, &mut rng)).collect::<Vec<_>>();
+        let mut draw = |o: &GenerateOptions| {
+            (0..200).map(|_| sample(&logits, o, &mut rng)).collect::<Vec<_>>()
+        };
         assert!(draw(&options(1, 1.0)).iter().all(|&id| id == 1));
         assert!(draw(&options(0, 0.3)).iter().all(|&id| id == 1));
         let two = draw(&options(2, 1.0));

@@ -19,7 +19,10 @@ pub struct Memory {
 /// Memory as the kernel reports it; `None` where it reports nothing.
 pub fn memory() -> Option<Memory> {
     let meminfo = read_to_string("/proc/meminfo").ok()?;
-    let host = Memory { total_bytes: meminfo_bytes(&meminfo, "MemTotal:")?, free_bytes: meminfo_bytes(&meminfo, "MemAvailable:")? };
+    let host = Memory {
+        total_bytes: meminfo_bytes(&meminfo, "MemTotal:")?,
+        free_bytes: meminfo_bytes(&meminfo, "MemAvailable:")?,
+    };
     Some(match cgroup() {
         None => host,
         Some(limit) => Memory {
@@ -53,10 +56,17 @@ fn cgroup() -> Option<Memory> {
         let root = "/sys/fs/cgroup/memory";
         let limit = number(&format!("{root}/memory.limit_in_bytes"))?;
         let used = number(&format!("{root}/memory.usage_in_bytes"))?;
-        Some((limit, used, stat(&format!("{root}/memory.stat"), "total_inactive_file").unwrap_or(0)))
+        Some((
+            limit,
+            used,
+            stat(&format!("{root}/memory.stat"), "total_inactive_file").unwrap_or(0),
+        ))
     };
     let (limit, used, cache) = v2().or_else(v1)?;
-    Some(Memory { total_bytes: limit, free_bytes: limit.saturating_sub(used.saturating_sub(cache)) })
+    Some(Memory {
+        total_bytes: limit,
+        free_bytes: limit.saturating_sub(used.saturating_sub(cache)),
+    })
 }
 
 /// The CPU's name from `/proc/cpuinfo`.

@@ -33,7 +33,12 @@ pub struct PlanBytes {
 
 impl PlanBytes {
     fn total(&self) -> u64 {
-        self.weights + self.adapter + self.gradients + self.optimizer + self.activations + self.scratch
+        self.weights
+            + self.adapter
+            + self.gradients
+            + self.optimizer
+            + self.activations
+            + self.scratch
     }
 }
 
@@ -90,7 +95,10 @@ pub fn plan(options: &EngineOptions, files: &ModelFiles, gflops: Option<f64>) ->
     let spec = (family.spec)(files.config())?;
     let method = Method::from(&options.method);
     let counts = Counts::of(&spec, family, &method)?;
-    let budget = options.memory_bytes.or_else(|| machine::memory().map(|m| m.free_bytes)).unwrap_or(u64::MAX);
+    let budget = options
+        .memory_bytes
+        .or_else(|| machine::memory().map(|m| m.free_bytes))
+        .unwrap_or(u64::MAX);
     let weights = weight_bytes(files, &spec, &method);
     let made = |size: PlanOptions, checkpointing: Option<bool>| {
         let input = Input { spec: &spec, counts: &counts, weights, size };
@@ -100,7 +108,8 @@ pub fn plan(options: &EngineOptions, files: &ModelFiles, gflops: Option<f64>) ->
     let fits = bytes.total() <= budget;
     let suggestions = if fits { vec![] } else { suggestions(options, budget, &made) };
     let flops_per_token = counts.flops_per_token(&spec, options.plan.seq_length, recomputed);
-    let tokens = options.plan.seq_length * options.plan.micro_batch * options.plan.gradient_accumulation;
+    let tokens =
+        options.plan.seq_length * options.plan.micro_batch * options.plan.gradient_accumulation;
     Ok(Plan {
         bytes,
         peak_bytes: bytes.total(),
@@ -128,10 +137,13 @@ fn suggestions(
     if options.gradient_checkpointing == Some(false) && fits(size, Some(true)) {
         found.push("gradient_checkpointing true".to_owned());
     }
-    let halved = |n: usize| std::iter::successors(Some(n / 2), |n| Some(n / 2)).take_while(|n| *n > 0);
-    let batch = halved(size.micro_batch).find(|&micro_batch| fits(PlanOptions { micro_batch, ..size }, None));
+    let halved =
+        |n: usize| std::iter::successors(Some(n / 2), |n| Some(n / 2)).take_while(|n| *n > 0);
+    let batch = halved(size.micro_batch)
+        .find(|&micro_batch| fits(PlanOptions { micro_batch, ..size }, None));
     found.extend(batch.map(|n| format!("per_device_train_batch_size {n}")));
-    let length = halved(size.seq_length).find(|&seq_length| fits(PlanOptions { seq_length, ..size }, None));
+    let length =
+        halved(size.seq_length).find(|&seq_length| fits(PlanOptions { seq_length, ..size }, None));
     found.extend(length.map(|n| format!("model_max_length {n}")));
     found
 }
@@ -174,11 +186,14 @@ impl Counts {
         };
         let mut slots = vec![(Slot::Embedding, 0), (Slot::FinalNorm, 0)];
         slots.extend(spec.embedding_norm.then_some((Slot::EmbeddingNorm, 0)));
-        slots.extend((0..spec.n_layers).flat_map(|l| spec.block_slots().into_iter().map(move |s| (s, l))));
+        slots.extend(
+            (0..spec.n_layers).flat_map(|l| spec.block_slots().into_iter().map(move |s| (s, l))),
+        );
         slots.push((Slot::Head, 0));
         for (slot, layer) in slots {
             let (rows, cols) = spec.weight_dims(slot);
-            let (weight, bias) = ((rows * cols) as u64, u64::from(spec.has_bias(slot)) * rows as u64);
+            let (weight, bias) =
+                ((rows * cols) as u64, u64::from(spec.has_bias(slot)) * rows as u64);
             let in_base = !(slot == Slot::Head && spec.tied_head);
             counts.base += if in_base { weight + bias } else { 0 };
             counts.block_linears += if slot.is_block_linear() { weight } else { 0 };
@@ -209,7 +224,10 @@ impl Counts {
         let attention = (2 * spec.n_layers * spec.n_heads * spec.head_dim * seq_length / 2) as f64;
         let blocks = self.block_linears as f64;
         let head = self.head as f64 * products;
-        2.0 * (blocks * (products + share) + attention * (3.5 + share) + head + 3.0 * self.adapter_params as f64)
+        2.0 * (blocks * (products + share)
+            + attention * (3.5 + share)
+            + head
+            + 3.0 * self.adapter_params as f64)
     }
 }
 
@@ -236,12 +254,19 @@ impl Input<'_> {
         let (spec, counts) = (self.spec, self.counts);
         let n = (self.size.seq_length * self.size.micro_batch) as u64;
         let (c, f) = (spec.hidden_size as u64, spec.intermediate_size as u64);
-        let (q, kv) = ((spec.n_heads * spec.head_dim) as u64, (spec.n_kv_heads * spec.head_dim) as u64);
+        let (q, kv) =
+            ((spec.n_heads * spec.head_dim) as u64, (spec.n_kv_heads * spec.head_dim) as u64);
         let gated = u64::from(matches!(spec.mlp, Mlp::Gated(_)));
         let sequential = u64::from(spec.residual == Residual::Sequential);
         // n1, q, k, v, attn, h, n2, gate, up, and the rows' statistics; x itself is kept always.
         let ranks = counts.adapter_ranks / spec.n_layers.max(1) as u64;
-        let block = c * (2 + sequential) + 2 * q + 2 * kv + f * (1 + gated) + ranks + spec.n_heads as u64 + 4;
+        let block = c * (2 + sequential)
+            + 2 * q
+            + 2 * kv
+            + f * (1 + gated)
+            + ranks
+            + spec.n_heads as u64
+            + 4;
         let kept = spec.n_layers.saturating_sub(recomputed) as u64;
         let at_once = if recomputed > 0 { kept.max(1) } else { kept };
         let activations = 4 * n * (c * (spec.n_layers as u64 + 2) + block * at_once);
@@ -263,7 +288,9 @@ fn weight_bytes(files: &ModelFiles, spec: &DecoderSpec, method: &Method) -> u64 
     let trained = matches!(method, Method::Full);
     let elements = |shape: &[usize]| shape.iter().product::<usize>() as u64;
     let bytes = |t: &crate::formats::TensorInfo| match t.dtype.plain() {
-        Some(dtype) if !trained && t.shape.len() == 2 => elements(&t.shape) * dtype.size_in_bytes() as u64,
+        Some(dtype) if !trained && t.shape.len() == 2 => {
+            elements(&t.shape) * dtype.size_in_bytes() as u64
+        }
         _ => 4 * elements(&t.shape),
     };
     let head = |name: &str| spec.tied_head && name.ends_with("lm_head.weight");

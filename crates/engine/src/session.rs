@@ -5,16 +5,17 @@ use crate::decoder::MicroBatch;
 use crate::error::{Code, Result};
 use crate::formats::ModelFiles;
 use crate::generate::{GenerateOptions, generate};
+use crate::machine;
 use crate::model::adapter::last_names;
 use crate::model::{self, Method, Model, adapter_files, write};
 use crate::options::{ComputeDtype, EngineOptions, MethodOptions};
 use crate::plan::{Plan, PlanError, plan};
 use crate::signal::Signal;
 use crate::train::{self, StepReport, Trainer};
-use crate::machine;
 use candle_core::Device;
 use kernels::Isa;
 use serde::Serialize;
+use serde_json::Value;
 use std::path::Path;
 
 /// An open model with everything a training needs.
@@ -36,6 +37,8 @@ pub struct SessionInfo {
     pub max_positions: usize,
     /// The last names of the blocks' linears: what an adapter can be on.
     pub linear_modules: Vec<String>,
+    /// The tokens that end a generation, from `generation_config.json`, else `config.json`.
+    pub eos_ids: Vec<u32>,
     /// Tensors of the files that no module asked for.
     pub unused_tensors: Vec<String>,
     pub threads: usize,
@@ -89,8 +92,10 @@ impl Session {
         if let Some(tensors) = adapter {
             adapter_files::load_into(&mut model, &tensors)?;
         }
-        let trainer = Trainer::new(&model, options.optimizer.clone(), options.seed, plan.recomputed_blocks)?;
-        let linears: Vec<String> = model.block_linears().map(|linear| linear.name.clone()).collect();
+        let trainer =
+            Trainer::new(&model, options.optimizer.clone(), options.seed, plan.recomputed_blocks)?;
+        let linears: Vec<String> =
+            model.block_linears().map(|linear| linear.name.clone()).collect();
         let info = SessionInfo {
             trainable_params: model.trainable_params(),
             all_params: model.all_params(),
@@ -98,6 +103,7 @@ impl Session {
             vocab_size: model.spec.vocab_size,
             max_positions: model.spec.max_positions,
             linear_modules: last_names(&linears),
+            eos_ids: eos_ids(&files),
             unused_tensors: model.unused_tensors.clone(),
             threads: rayon::current_num_threads(),
             isa: ctx.isa.name(),
@@ -136,6 +142,17 @@ impl Session {
     /// Writes the whole model as a Hugging Face folder.
     pub fn save_model(&self, dir: &Path) -> Result<()> {
         write::write(&self.model, &self.files, dir)
+    }
+}
+
+/// `eos_token_id` is a number or a list of numbers.
+fn eos_ids(files: &ModelFiles) -> Vec<u32> {
+    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    let key = |config: &Value| config.get("eos_token_id").filter(|value| !value.is_null()).cloned();
+    match files.generation_config().and_then(key).or_else(|| key(files.config())) {
+        Some(Value::Array(list)) => list.iter().filter_map(id).collect(),
+        Some(value) => id(&value).into_iter().collect(),
+        None => vec![],
     }
 }
 

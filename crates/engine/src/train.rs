@@ -1,14 +1,14 @@
 //! One optimizer step: forward and backward of every micro-batch, the norm of all gradients, clipping,
 //! AdamW. Nothing of a step is kept when it fails or is cancelled: weights change only at its end.
 
+use crate::Result;
+use crate::ctx::write;
 use crate::decoder::{self, MicroBatch, StepKey, Training};
 use crate::error::Code;
 use crate::model::Model;
 use crate::ops::adamw::{self, AdamWStep};
 use crate::ops::elementwise;
 use crate::signal::Signal;
-use crate::Result;
-use crate::ctx::write;
 use candle_core::Tensor;
 use serde::Deserialize;
 
@@ -19,7 +19,9 @@ pub enum TrainError {
     NoSupervisedToken { step: u64 },
     #[error("step {step}: the {what} is not finite, first in `{name}`")]
     Diverged { step: u64, what: &'static str, name: String },
-    #[error("token id {id} in row {row} of step {step} is not below the vocabulary of {vocab_size}")]
+    #[error(
+        "token id {id} in row {row} of step {step} is not below the vocabulary of {vocab_size}"
+    )]
     TokenOutOfRange { step: u64, row: usize, id: u32, vocab_size: usize },
     #[error("the batch of step {step} is inconsistent: {reason}")]
     BadBatch { step: u64, reason: String },
@@ -83,14 +85,26 @@ pub struct StepReport {
 }
 
 impl Trainer {
-    pub fn new(model: &Model, options: OptimizerOptions, seed: u64, recomputed_blocks: usize) -> Result<Trainer> {
+    pub fn new(
+        model: &Model,
+        options: OptimizerOptions,
+        seed: u64,
+        recomputed_blocks: usize,
+    ) -> Result<Trainer> {
         let zeros = |p: &crate::model::Param| model.ctx.zeros(p.value.dims());
-        let moments = model.params.iter().map(|p| Ok((zeros(p)?, zeros(p)?))).collect::<Result<_>>()?;
+        let moments =
+            model.params.iter().map(|p| Ok((zeros(p)?, zeros(p)?))).collect::<Result<_>>()?;
         Ok(Trainer { options, seed, recomputed_blocks, step: 0, moments })
     }
 
     /// Takes one step at `learning_rate`.
-    pub fn step(&mut self, model: &mut Model, micros: &[MicroBatch], learning_rate: f64, signal: &Signal) -> Result<StepReport> {
+    pub fn step(
+        &mut self,
+        model: &mut Model,
+        micros: &[MicroBatch],
+        learning_rate: f64,
+        signal: &Signal,
+    ) -> Result<StepReport> {
         signal.begin(2 * (micros.len() * model.blocks.len()) as u64);
         let (loss, supervised_tokens) = self.gradients(model, micros, signal)?;
         let grad_norm = self.grad_norm(model)?;
@@ -101,7 +115,12 @@ impl Trainer {
     }
 
     /// Fills every gradient with that of the mean loss; returns `(mean loss, supervised tokens)`.
-    pub fn gradients(&self, model: &mut Model, micros: &[MicroBatch], signal: &Signal) -> Result<(f64, usize)> {
+    pub fn gradients(
+        &self,
+        model: &mut Model,
+        micros: &[MicroBatch],
+        signal: &Signal,
+    ) -> Result<(f64, usize)> {
         let step = self.step + 1;
         micros.iter().try_for_each(|micro| check(micro, model.spec.vocab_size, step))?;
         let supervised: usize = micros.iter().map(|m| m.targets().len()).sum();
@@ -139,7 +158,9 @@ impl Trainer {
         }
         let step = self.step + 1;
         if !sum.is_finite() {
-            return Err(TrainError::Diverged { step, what: "gradient", name: first_bad(model)? }.into());
+            return Err(
+                TrainError::Diverged { step, what: "gradient", name: first_bad(model)? }.into()
+            );
         }
         Ok(sum.sqrt())
     }
@@ -172,13 +193,13 @@ pub fn evaluate(model: &mut Model, batch: &MicroBatch, signal: &Signal) -> Resul
     decoder::loss(model, batch, signal)
 }
 
-/// The first parameter whose gradient is not finite, or where the loss left the numbers.
+/// The first parameter that is not finite, else the first whose gradient is not: one bad value spoils
+/// every gradient before it.
 fn first_bad(model: &Model) -> Result<String> {
-    for param in &model.params {
-        if elementwise::first_non_finite(&model.ctx, &param.value)?.is_some()
-            || elementwise::first_non_finite(&model.ctx, &param.grad)?.is_some()
-        {
-            return Ok(param.name.clone());
+    let tensors = model.params.iter().map(|p| (&p.name, &p.value));
+    for (name, tensor) in tensors.chain(model.params.iter().map(|p| (&p.name, &p.grad))) {
+        if elementwise::first_non_finite(&model.ctx, tensor)?.is_some() {
+            return Ok(name.clone());
         }
     }
     Ok("the loss".into())
@@ -191,15 +212,17 @@ fn check(batch: &MicroBatch, vocab_size: usize, step: u64) -> Result<(), TrainEr
     if batch.labels.len() != batch.ids.len() {
         return bad(format!("{} ids, {} labels", batch.ids.len(), batch.labels.len()));
     }
-    if starts.first() != Some(&0) || starts.last() != Some(&batch.ids.len()) || !starts.is_sorted() {
+    if starts.first() != Some(&0) || starts.last() != Some(&batch.ids.len()) || !starts.is_sorted()
+    {
         return bad("seq_starts don't run from 0 to the number of ids".into());
     }
     let out_of_range = |id: &u32| *id as usize >= vocab_size;
     let label = |label: &i32| u32::try_from(*label).ok();
-    let found = batch.ids.iter().position(out_of_range).map(|at| (at, batch.ids[at])).or_else(|| {
-        let labels = batch.labels.iter().map(label);
-        labels.enumerate().find_map(|(at, id)| Some((at, id.filter(out_of_range)?)))
-    });
+    let found =
+        batch.ids.iter().position(out_of_range).map(|at| (at, batch.ids[at])).or_else(|| {
+            let labels = batch.labels.iter().map(label);
+            labels.enumerate().find_map(|(at, id)| Some((at, id.filter(out_of_range)?)))
+        });
     match found {
         None => Ok(()),
         Some((at, id)) => {

@@ -47,8 +47,11 @@ impl From<engine::Code> for Code {
 
 impl From<engine::Error> for Failed {
     fn from(error: engine::Error) -> Failed {
-        let error =
-            NativeError { code: error.code().into(), message: error.to_string(), hint: error.hint() };
+        let error = NativeError {
+            code: error.code().into(),
+            message: error.to_string(),
+            hint: error.hint(),
+        };
         Failed { error }
     }
 }
@@ -56,7 +59,8 @@ impl From<engine::Error> for Failed {
 impl Failed {
     /// A panic, or a call on a handle that panicked before.
     pub fn internal(message: String) -> Failed {
-        let hint = "This is a bug of lora-train; please report it with the command that you ran.".into();
+        let hint =
+            "This is a bug of lora-train; please report it with the command that you ran.".into();
         Failed { error: NativeError { code: Code::Internal, message, hint } }
     }
 }

@@ -19,7 +19,6 @@ pub fn plan(env: Env, options_json: String) -> Result<Object<'static>> {
 /// JSON of the machine's measured speed; takes about a second.
 #[napi(ts_return_type = "Promise<Json | Failed>")]
 pub fn doctor(env: Env) -> Result<Object<'static>> {
-    Worker::new("lora-train-doctor", (), None)?.call(&env, |()| {
-        Ok(Json { json: options::to_json(&machine::doctor(session::isa()?))? })
-    })
+    Worker::new("lora-train-doctor", (), None)?
+        .call(&env, |()| Ok(Json { json: options::to_json(&machine::doctor(session::isa()?))? }))
 }

@@ -108,7 +108,12 @@ impl Session {
 
     /// The new ids only.
     #[napi(ts_return_type = "Promise<NewIds | Failed>")]
-    pub fn generate(&self, env: Env, ids: Uint32Array, options_json: String) -> Result<Object<'static>> {
+    pub fn generate(
+        &self,
+        env: Env,
+        ids: Uint32Array,
+        options_json: String,
+    ) -> Result<Object<'static>> {
         let ids = ids.to_vec();
         self.worker.call(&env, move |slot| {
             let new = open(slot)?.generate(&ids, &options::parse(&options_json)?)?;
@@ -117,7 +122,12 @@ impl Session {
     }
 
     #[napi(ts_return_type = "Promise<Done | Failed>")]
-    pub fn save_adapter(&self, env: Env, dir: String, base_model_name: String) -> Result<Object<'static>> {
+    pub fn save_adapter(
+        &self,
+        env: Env,
+        dir: String,
+        base_model_name: String,
+    ) -> Result<Object<'static>> {
         self.worker.call(&env, move |slot| {
             open(slot)?.save_adapter(&PathBuf::from(dir), &base_model_name)?;
             Ok(Done { done: true })

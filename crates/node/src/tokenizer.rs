@@ -106,14 +106,24 @@ impl Tokenizer {
     }
 
     #[napi(ts_return_type = "Promise<Uint32Array | Failed>")]
-    pub fn encode(&self, env: Env, text: String, add_special_tokens: bool) -> Result<Object<'static>> {
+    pub fn encode(
+        &self,
+        env: Env,
+        text: String,
+        add_special_tokens: bool,
+    ) -> Result<Object<'static>> {
         self.call(&env, move |tokenizer| {
             Ok(Uint32Array::new(tokenizer.encode(&text, add_special_tokens)?))
         })
     }
 
     #[napi(ts_return_type = "Promise<Text | Failed>")]
-    pub fn decode(&self, env: Env, ids: Uint32Array, skip_special: bool) -> Result<Object<'static>> {
+    pub fn decode(
+        &self,
+        env: Env,
+        ids: Uint32Array,
+        skip_special: bool,
+    ) -> Result<Object<'static>> {
         let ids = ids.to_vec();
         self.call(&env, move |tokenizer| Ok(Text { text: tokenizer.decode(&ids, skip_special)? }))
     }

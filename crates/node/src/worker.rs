@@ -72,7 +72,9 @@ impl<S: Send + 'static> Worker<S> {
 impl<S> Slot<S> {
     fn run<T>(&mut self, work: impl FnOnce(&mut S) -> engine::Result<T>) -> Answer<T> {
         if let Some(cause) = &self.panicked {
-            return Either::B(Failed::internal(format!("the handle can't be used after a panic: {cause}")));
+            return Either::B(Failed::internal(format!(
+                "the handle can't be used after a panic: {cause}"
+            )));
         }
         match catch_unwind(AssertUnwindSafe(|| work(&mut self.state))) {
             Ok(Ok(value)) => Either::A(value),

@@ -27,7 +27,8 @@ impl MicroBatch {
     pub fn targets(&self) -> Vec<(u32, u32)> {
         let within = |w: &[usize]| (w[0]..w[1].saturating_sub(1)).collect::<Vec<_>>();
         let rows = self.seq_starts.windows(2).flat_map(within);
-        rows.filter_map(|row| Some((row as u32, u32::try_from(self.labels[row + 1]).ok()?))).collect()
+        rows.filter_map(|row| Some((row as u32, u32::try_from(self.labels[row + 1]).ok()?)))
+            .collect()
     }
 }
 

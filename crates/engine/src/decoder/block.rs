@@ -116,12 +116,33 @@ pub fn backward(
     match (spec.mlp, &block.gate, &saved.gate) {
         (Mlp::Gated(act), Some(module), Some(gate)) => {
             let (dgate, dup) = activation::gated_backward(ctx, act, &dm, gate, &saved.up)?;
-            linear_backward(ctx, module, &dgate, (mlp_in, lora_h(3)), adapters, Some(&mut dmlp_in))?;
-            linear_backward(ctx, &block.up, &dup, (mlp_in, lora_h(2)), adapters, Some(&mut dmlp_in))?;
+            linear_backward(
+                ctx,
+                module,
+                &dgate,
+                (mlp_in, lora_h(3)),
+                adapters,
+                Some(&mut dmlp_in),
+            )?;
+            linear_backward(
+                ctx,
+                &block.up,
+                &dup,
+                (mlp_in, lora_h(2)),
+                adapters,
+                Some(&mut dmlp_in),
+            )?;
         }
         (Mlp::Plain(act) | Mlp::Gated(act), _, _) => {
             let dup = activation::plain_backward(ctx, act, &dm, &saved.up)?;
-            linear_backward(ctx, &block.up, &dup, (mlp_in, lora_h(2)), adapters, Some(&mut dmlp_in))?;
+            linear_backward(
+                ctx,
+                &block.up,
+                &dup,
+                (mlp_in, lora_h(2)),
+                adapters,
+                Some(&mut dmlp_in),
+            )?;
         }
     }
     let dmlp_in = dmlp_in.expect("asked for");
@@ -130,7 +151,14 @@ pub fn backward(
     let mut dn1_mlp = None;
     let dh = match (&block.mlp_norm, &saved.n2) {
         (Some(norm), Some((_, norm2))) => {
-            let dh = norm_backward(ctx, spec.norm, norm, &dmlp_in, saved.h.as_ref().unwrap_or(x), norm2)?;
+            let dh = norm_backward(
+                ctx,
+                spec.norm,
+                norm,
+                &dmlp_in,
+                saved.h.as_ref().unwrap_or(x),
+                norm2,
+            )?;
             elementwise::add_assign(ctx, &dh, dy)?;
             dh
         }
@@ -141,7 +169,14 @@ pub fn backward(
     };
     let do_ = if spec.residual == Residual::Sequential { &dh } else { dy };
     let mut dattn = None;
-    linear_backward(ctx, &block.o, do_, (&saved.attn, lora_h(block_tail(block))), adapters, Some(&mut dattn))?;
+    linear_backward(
+        ctx,
+        &block.o,
+        do_,
+        (&saved.attn, lora_h(block_tail(block))),
+        adapters,
+        Some(&mut dattn),
+    )?;
     let dattn = dattn.expect("asked for");
 
     let attention_saved = saved.attention.as_ref().expect("backward of a pass without a cache");
@@ -157,7 +192,8 @@ pub fn backward(
         attention_saved,
         pass.seq_starts,
     )?;
-    let trained_norm = block.attention_norm.dweight.is_some() || block.attention_norm.dbias.is_some();
+    let trained_norm =
+        block.attention_norm.dweight.is_some() || block.attention_norm.dbias.is_some();
     let mut dn1 = dn1_mlp;
     let wanted = (want == Want::Dx || trained_norm).then_some(&mut dn1);
     project_backward(pass, block, (dq, dk, dv), saved, wanted)?;
@@ -190,7 +226,12 @@ fn activate(pass: &Pass, gate: Option<&Tensor>, up: &Tensor) -> Result<Tensor> {
 }
 
 /// The projections, clamped, normed and rotated as the spec asks.
-fn project(pass: &Pass, block: &Block, n1: &Tensor, lora_h: &mut Vec<Option<Tensor>>) -> Result<Projected> {
+fn project(
+    pass: &Pass,
+    block: &Block,
+    n1: &Tensor,
+    lora_h: &mut Vec<Option<Tensor>>,
+) -> Result<Projected> {
     let Pass { ctx, spec, adapters, .. } = *pass;
     let mut outs = Vec::with_capacity(3);
     for linear in &block.qkv {

@@ -77,7 +77,8 @@ pub fn loss_and_grads(model: &mut Model, batch: &MicroBatch, run: &Training) -> 
 
     let mut dx = norm_backward(ctx, spec.norm, &model.final_norm, &out.dx, &x, &final_norm)?;
     drop((out.dx, x));
-    let below = model.embedding.dweight.is_some() || model.embedding_norm.as_ref().is_some_and(|n| n.dweight.is_some());
+    let below = model.embedding.dweight.is_some()
+        || model.embedding_norm.as_ref().is_some_and(|n| n.dweight.is_some());
     for (layer, block) in model.blocks.iter().enumerate().rev() {
         let (x, saved) = kept.pop().expect("one entry a block");
         let saved = match saved {
@@ -132,7 +133,12 @@ fn hidden(model: &mut Model, batch: &MicroBatch, signal: &Signal) -> Result<Tens
 }
 
 /// Logits `[1, V]` after the last of `ids`, which continue the sequence that the caches hold.
-pub fn next_logits(model: &mut Model, ids: &[u32], caches: &mut [LayerCache], signal: &Signal) -> Result<Tensor> {
+pub fn next_logits(
+    model: &mut Model,
+    ids: &[u32],
+    caches: &mut [LayerCache],
+    signal: &Signal,
+) -> Result<Tensor> {
     let from = caches.first().map_or(0, LayerCache::len);
     let positions: Vec<u32> = (from as u32..(from + ids.len()) as u32).collect();
     let attention = attention_spec(&model.spec);

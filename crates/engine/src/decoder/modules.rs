@@ -2,13 +2,13 @@
 //!
 //! Shapes: x `[N, I]` · y, dy `[N, O]` · h `[N, r]` (the adapter's inner values).
 
+use crate::Result;
 use crate::ctx::Ctx;
 use crate::model::{Linear, NormModule};
 use crate::ops::dropout::DropKey;
 use crate::ops::rms_norm::WeightOffset;
 use crate::ops::{dropout, elementwise, layer_norm, linear, lora, rms_norm};
 use crate::spec::Norm;
-use crate::Result;
 use candle_core::Tensor;
 
 /// What keys the dropout of one micro-batch; layers and modules add theirs.
@@ -94,7 +94,12 @@ pub fn linear_backward(
         (None, _) => Ok(()),
         (Some(dx), None) => lora::backward_input_add(ctx, &dh, &factors, dx),
         (Some(dx), Some(key)) => {
-            let through = dropout::drop(ctx, &lora::backward_input(ctx, &dh, &factors)?, trained.dropout, &key)?;
+            let through = dropout::drop(
+                ctx,
+                &lora::backward_input(ctx, &dh, &factors)?,
+                trained.dropout,
+                &key,
+            )?;
             elementwise::add_assign(ctx, dx, &through)
         }
     }
@@ -110,14 +115,20 @@ fn offset(one_plus: bool) -> WeightOffset {
     if one_plus { WeightOffset::One } else { WeightOffset::Zero }
 }
 
-pub fn norm_forward(ctx: &Ctx, kind: Norm, module: &NormModule, x: &Tensor) -> Result<(Tensor, NormSaved)> {
+pub fn norm_forward(
+    ctx: &Ctx,
+    kind: Norm,
+    module: &NormModule,
+    x: &Tensor,
+) -> Result<(Tensor, NormSaved)> {
     match kind {
         Norm::Rms { eps, one_plus } => {
             let (y, saved) = rms_norm::forward(ctx, x, &module.weight, eps, offset(one_plus))?;
             Ok((y, NormSaved::Rms(saved)))
         }
         Norm::Layer { eps, .. } => {
-            let (y, saved) = layer_norm::forward(ctx, x, &module.weight, module.bias.as_ref(), eps)?;
+            let (y, saved) =
+                layer_norm::forward(ctx, x, &module.weight, module.bias.as_ref(), eps)?;
             Ok((y, NormSaved::Layer(saved)))
         }
     }
@@ -138,6 +149,8 @@ pub fn norm_backward(
             rms_norm::backward(ctx, dy, x, w, saved, offset(one_plus), dw)
         }
         (NormSaved::Layer(saved), _) => layer_norm::backward(ctx, dy, x, w, saved, dw, db),
-        (NormSaved::Rms(_), Norm::Layer { .. }) => unreachable!("forward and backward have the same spec"),
+        (NormSaved::Rms(_), Norm::Layer { .. }) => {
+            unreachable!("forward and backward have the same spec")
+        }
     }
 }

@@ -32,7 +32,9 @@ impl Config<'_> {
     pub fn number_or(&self, key: &str, default: f64) -> Result<f64, ConfigError> {
         match self.get(key) {
             None => Ok(default),
-            Some(v) => v.as_f64().filter(|x| x.is_finite()).ok_or_else(|| invalid(key, v, "a number")),
+            Some(v) => {
+                v.as_f64().filter(|x| x.is_finite()).ok_or_else(|| invalid(key, v, "a number"))
+            }
         }
     }
 
@@ -94,12 +96,18 @@ impl Config<'_> {
 
     /// Transformers' `_compute_yarn_parameters`: where `factor` is missing it is the ratio of the
     /// lengths; the attention factor is given, or from `mscale`s, or `0.1 ln(factor) + 1`.
-    fn yarn(&self, rope: &Config, original: usize, max_positions: usize) -> Result<YarnScaling, ConfigError> {
+    fn yarn(
+        &self,
+        rope: &Config,
+        original: usize,
+        max_positions: usize,
+    ) -> Result<YarnScaling, ConfigError> {
         let factor = rope.number_or("factor", max_positions as f64 / original as f64)?;
         let mscale_of = |scale: f64, mscale: f64| {
             if scale <= 1.0 { 1.0 } else { 0.1 * mscale * scale.ln() + 1.0 }
         };
-        let (mscale, mscale_all) = (rope.number_or("mscale", 0.0)?, rope.number_or("mscale_all_dim", 0.0)?);
+        let (mscale, mscale_all) =
+            (rope.number_or("mscale", 0.0)?, rope.number_or("mscale_all_dim", 0.0)?);
         let attention_factor = match rope.get("attention_factor") {
             Some(_) => rope.number("attention_factor")?,
             None if mscale != 0.0 && mscale_all != 0.0 => {

@@ -22,7 +22,8 @@ fn spec(config: &Value) -> Result<DecoderSpec, ConfigError> {
         Some(d) => d,
         None if hidden_size % n_heads == 0 => hidden_size / n_heads,
         None => {
-            let expected = format!("a multiple of num_attention_heads ({n_heads}) where head_dim is missing");
+            let expected =
+                format!("a multiple of num_attention_heads ({n_heads}) where head_dim is missing");
             return Err(invalid("hidden_size", &Value::from(hidden_size), &expected));
         }
     };
@@ -30,7 +31,8 @@ fn spec(config: &Value) -> Result<DecoderSpec, ConfigError> {
         return Err(invalid("head_dim", &Value::from(head_dim), "an even number"));
     }
     let act = config.string_or("hidden_act", "silu")?;
-    let activation = activation(act).ok_or_else(|| invalid("hidden_act", &Value::from(act), KNOWN_ACTIVATIONS))?;
+    let activation = activation(act)
+        .ok_or_else(|| invalid("hidden_act", &Value::from(act), KNOWN_ACTIVATIONS))?;
     let max_positions = config.optional_size(&["max_position_embeddings"])?.unwrap_or(2048);
     let (theta, scaling) = config.rope(max_positions)?;
     let attention_bias = config.bool_or("attention_bias", false)?;

@@ -46,7 +46,8 @@ impl ConfigError {
                 let known: Vec<_> = FAMILIES.iter().flat_map(|f| f.model_types).copied().collect();
                 format!("Known are: {}.", known.join(", "))
             }
-            _ => "Check that the folder is a whole Hugging Face model; download it again if not.".into(),
+            _ => "Check that the folder is a whole Hugging Face model; download it again if not."
+                .into(),
         }
     }
 }

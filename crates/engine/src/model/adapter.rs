@@ -52,11 +52,16 @@ impl Matcher {
         let mut matcher = Matcher { all_linear: false, names: vec![], pattern: None };
         match targets {
             None => matcher.names = defaults.iter().map(|&name| name.to_owned()).collect(),
-            Some(Modules::Names(names)) if names.len() == 1 && is_all_linear(&names[0]) => matcher.all_linear = true,
+            Some(Modules::Names(names)) if names.len() == 1 && is_all_linear(&names[0]) => {
+                matcher.all_linear = true
+            }
             Some(Modules::Names(names)) => matcher.names = names.clone(),
             Some(Modules::Pattern(text)) if is_all_linear(text) => matcher.all_linear = true,
             Some(Modules::Pattern(text)) => {
-                let bad = |e: regex::Error| ModelError::BadPattern { target: text.clone(), reason: e.to_string() };
+                let bad = |e: regex::Error| ModelError::BadPattern {
+                    target: text.clone(),
+                    reason: e.to_string(),
+                };
                 matcher.pattern = Some(regex::Regex::new(&format!("^(?:{text})$")).map_err(bad)?);
                 if !linears.iter().any(|path| matcher.matches(path)) {
                     return Err(no_target(text, linears));
@@ -107,7 +112,9 @@ pub fn last_names(paths: &[String]) -> Vec<String> {
 /// The paths of all block linears.
 pub fn linear_paths(spec: &DecoderSpec, module: fn(Slot, usize) -> String) -> Vec<String> {
     let slots: Vec<Slot> = spec.block_slots().into_iter().filter(|s| s.is_block_linear()).collect();
-    (0..spec.n_layers).flat_map(|layer| slots.iter().map(move |&slot| module(slot, layer))).collect()
+    (0..spec.n_layers)
+        .flat_map(|layer| slots.iter().map(move |&slot| module(slot, layer)))
+        .collect()
 }
 
 /// Kaiming-uniform with a = √5, as PEFT and `nn.Linear` do: U(−1/√I, 1/√I). B starts as zeros.
@@ -134,7 +141,8 @@ mod tests {
 
     #[test]
     fn names_match_whole_paths_and_their_ends() {
-        let matcher = Matcher::new(names(&["q_proj", "mlp.up_proj"]).as_ref(), &[], &paths()).unwrap();
+        let matcher =
+            Matcher::new(names(&["q_proj", "mlp.up_proj"]).as_ref(), &[], &paths()).unwrap();
         let hits: Vec<_> = paths().iter().map(|p| matcher.matches(p)).collect();
         assert_eq!(hits, [true, false, true]);
         assert!(!matcher.matches("model.layers.0.xq_proj"));

@@ -71,7 +71,9 @@ fn targets(model: &Model, options: &LoraOptions) -> Modules {
     let adapted = model.block_linears().filter(|linear| linear.lora.is_some());
     let paths: Vec<String> = adapted.map(|linear| linear.name.clone()).collect();
     match &options.target_modules {
-        Some(Modules::Names(names)) if !names.iter().any(|n| n.eq_ignore_ascii_case("all-linear")) => {
+        Some(Modules::Names(names))
+            if !names.iter().any(|n| n.eq_ignore_ascii_case("all-linear")) =>
+        {
             Modules::Names(names.clone())
         }
         Some(Modules::Pattern(text)) if !text.eq_ignore_ascii_case("all-linear") => {

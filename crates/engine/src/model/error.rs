@@ -25,7 +25,9 @@ pub enum ModelError {
 impl ModelError {
     pub fn code(&self) -> Code {
         match self {
-            Self::NoTarget { .. } | Self::BadPattern { .. } | Self::NoModuleToSave { .. } => Code::Config,
+            Self::NoTarget { .. } | Self::BadPattern { .. } | Self::NoModuleToSave { .. } => {
+                Code::Config
+            }
             _ => Code::ModelFiles,
         }
     }

@@ -2,6 +2,7 @@
 
 use super::adapter::{LoraOptions, Matcher, init_a, linear_paths};
 use super::{Block, Linear, Lora, Model, ModelError, NormModule, Param};
+use crate::Result;
 use crate::ctx::Ctx;
 use crate::families::{self, Family};
 use crate::formats::peft::Bias;
@@ -9,7 +10,6 @@ use crate::formats::{ModelFiles, Residency};
 use crate::signal::Signal;
 use crate::spec::{DecoderSpec, Slot};
 use crate::weight::Weight;
-use crate::Result;
 use candle_core::Tensor;
 use std::collections::HashSet;
 
@@ -26,7 +26,13 @@ pub enum Method {
 
 /// Reads a model. Trained tensors become f32; frozen ones stay as the files store them.
 /// `signal` counts bytes, and can stop between tensors.
-pub fn load(ctx: &Ctx, files: &ModelFiles, method: &Method, seed: u64, signal: &Signal) -> Result<Model> {
+pub fn load(
+    ctx: &Ctx,
+    files: &ModelFiles,
+    method: &Method,
+    seed: u64,
+    signal: &Signal,
+) -> Result<Model> {
     let family = families::find(files.config())?;
     let spec = (family.spec)(files.config())?;
     let linears = linear_paths(&spec, family.module);
@@ -52,10 +58,15 @@ pub fn load(ctx: &Ctx, files: &ModelFiles, method: &Method, seed: u64, signal: &
         n_adapters: 0,
     };
     let embedding = loader.linear(Slot::Embedding, 0)?;
-    let embedding_norm = spec.embedding_norm.then(|| loader.norm(Slot::EmbeddingNorm, 0)).transpose()?;
+    let embedding_norm =
+        spec.embedding_norm.then(|| loader.norm(Slot::EmbeddingNorm, 0)).transpose()?;
     let blocks = (0..spec.n_layers).map(|layer| loader.block(layer)).collect::<Result<Vec<_>>>()?;
     let final_norm = loader.norm(Slot::FinalNorm, 0)?;
-    let head = if spec.tied_head { loader.tied_head(&embedding)? } else { loader.linear(Slot::Head, 0)? };
+    let head = if spec.tied_head {
+        loader.tied_head(&embedding)?
+    } else {
+        loader.linear(Slot::Head, 0)?
+    };
     loader.check_modules_to_save()?;
     let unused_tensors = loader.unused();
     let Loader { params, base_params, .. } = loader;
@@ -126,11 +137,14 @@ impl Loader<'_> {
 
     fn linear(&mut self, slot: Slot, layer: usize) -> Result<Linear> {
         let name = (self.family.module)(slot, layer);
-        let targeted = slot.is_block_linear() && self.matcher.as_ref().is_some_and(|m| m.matches(&name));
+        let targeted =
+            slot.is_block_linear() && self.matcher.as_ref().is_some_and(|m| m.matches(&name));
         let (rows, cols) = self.spec.weight_dims(slot);
         let (weight, dweight) = self.matrix(&name, &[rows, cols])?;
         let (bias, dbias) = match self.spec.has_bias(slot) {
-            true => self.vector(&name, "bias", rows, self.bias_training(&name, targeted), targeted)?,
+            true => {
+                self.vector(&name, "bias", rows, self.bias_training(&name, targeted), targeted)?
+            }
             false => (None, None),
         };
         let lora = match self.method {
@@ -157,7 +171,8 @@ impl Loader<'_> {
             let grad = self.train(format!("{}.weight", head.name), &value, Training::Copy, true)?;
             (head.weight, head.dweight) = (Weight::Tensor(value), Some(grad));
         } else if self.module_training(&embedding.name) == Training::Copy {
-            head.weight = self.files.matrix(&format!("{}.weight", embedding.name), Residency::Mapped)?;
+            head.weight =
+                self.files.matrix(&format!("{}.weight", embedding.name), Residency::Mapped)?;
             head.dweight = None;
         }
         Ok(head)
@@ -166,7 +181,8 @@ impl Loader<'_> {
     fn norm(&mut self, slot: Slot, layer: usize) -> Result<NormModule> {
         let name = (self.family.module)(slot, layer);
         let (len, _) = self.spec.weight_dims(slot);
-        let (weight, dweight) = self.vector(&name, "weight", len, self.module_training(&name), false)?;
+        let (weight, dweight) =
+            self.vector(&name, "weight", len, self.module_training(&name), false)?;
         let weight = weight.ok_or(ModelError::MissingTensor { name: name.clone() })?;
         let (bias, dbias) = match self.spec.has_bias(slot) {
             true => self.vector(&name, "bias", len, self.bias_training(&name, false), false)?,
@@ -210,7 +226,13 @@ impl Loader<'_> {
         Ok((Some(value), Some(grad)))
     }
 
-    fn lora(&mut self, module: &str, options: &LoraOptions, rows: usize, cols: usize) -> Result<Lora> {
+    fn lora(
+        &mut self,
+        module: &str,
+        options: &LoraOptions,
+        rows: usize,
+        cols: usize,
+    ) -> Result<Lora> {
         let index = self.n_adapters;
         self.n_adapters += 1;
         let a = self.ctx.tensor(init_a(options.r, cols, self.seed, index), &[options.r, cols])?;
@@ -221,7 +243,13 @@ impl Loader<'_> {
     }
 
     /// Registers a trained tensor and returns its gradient.
-    fn train(&mut self, name: String, value: &Tensor, training: Training, decay: bool) -> Result<Tensor> {
+    fn train(
+        &mut self,
+        name: String,
+        value: &Tensor,
+        training: Training,
+        decay: bool,
+    ) -> Result<Tensor> {
         let name = match self.method {
             Method::Lora(_) => format!("base_model.model.{name}"),
             _ => name,
@@ -273,8 +301,13 @@ impl Loader<'_> {
         let Method::Lora(options) = self.method else { return Ok(()) };
         let mut slots = self.spec.block_slots();
         slots.extend([Slot::Embedding, Slot::FinalNorm, Slot::Head]);
-        let modules: Vec<String> = slots.iter().map(|&slot| (self.family.module)(slot, 0)).collect();
-        match options.modules_to_save.iter().find(|name| !modules.iter().any(|m| m.ends_with(name.as_str()))) {
+        let modules: Vec<String> =
+            slots.iter().map(|&slot| (self.family.module)(slot, 0)).collect();
+        match options
+            .modules_to_save
+            .iter()
+            .find(|name| !modules.iter().any(|m| m.ends_with(name.as_str())))
+        {
             None => Ok(()),
             Some(name) => {
                 let modules = super::adapter::last_names(&modules);

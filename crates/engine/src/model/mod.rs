@@ -10,12 +10,12 @@ pub mod write;
 pub use error::ModelError;
 pub use load::{Method, load};
 
+use crate::Result;
 use crate::ctx::Ctx;
 use crate::families::Family;
 use crate::ops::rope::RopeTables;
 use crate::spec::{DecoderSpec, Positions};
 use crate::weight::Weight;
-use crate::Result;
 use candle_core::Tensor;
 
 /// A decoder that was read from files, ready for passes.

@@ -15,9 +15,11 @@ const SHARD_BYTES_MAX: u64 = 5_000_000_000;
 pub fn write(model: &Model, files: &ModelFiles, dir: &Path) -> Result<()> {
     let head = format!("{}.weight", model.head.name);
     let kept = files.tensors().iter().filter(|t| {
-        !model.unused_tensors.contains(&t.name) && !(model.spec.tied_head && t.name == head)
+        let repeated = model.spec.tied_head && t.name == head;
+        !(repeated || model.unused_tensors.contains(&t.name))
     });
-    let tensors: Vec<(String, Vec<usize>)> = kept.map(|t| (t.name.clone(), t.shape.clone())).collect();
+    let tensors: Vec<(String, Vec<usize>)> =
+        kept.map(|t| (t.name.clone(), t.shape.clone())).collect();
     let to_write = ModelToWrite {
         config: files.config(),
         generation_config: files.generation_config(),
@@ -32,7 +34,8 @@ pub fn write(model: &Model, files: &ModelFiles, dir: &Path) -> Result<()> {
 }
 
 fn stored_dtype(files: &ModelFiles) -> SavedDtype {
-    let bytes = |dtype| files.tensors().iter().filter(|t| t.dtype == dtype).map(|t| t.bytes).sum::<usize>();
+    let bytes =
+        |dtype| files.tensors().iter().filter(|t| t.dtype == dtype).map(|t| t.bytes).sum::<usize>();
     let total: usize = files.tensors().iter().map(|t| t.bytes).sum();
     let most = |dtype| 2 * bytes(dtype) > total;
     if most(StoredDtype::Bf16) {

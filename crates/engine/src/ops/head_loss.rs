@@ -225,11 +225,10 @@ impl Run<'_> {
     fn forward_tiles(&self, tiles: Tiles, rows: &mut [LossRow], buffers: &mut Buffers) {
         let (ctx, hidden, n_rows) = (self.ctx, self.head.cols, rows.len());
         let mut correction = vec![1.0; n_rows];
-        let sums = buffers.sums.get_mut(..n_rows * hidden);
-        let mut sums = sums.map(|sums| {
+        let mut sums = buffers.sums.get_mut(..n_rows * hidden);
+        if let Some(sums) = sums.as_deref_mut() {
             sums.fill(0.0);
-            sums
-        });
+        }
         for first in (0..self.head.rows).step_by(tiles.vocab) {
             let head = self.head_rows(first, tiles.vocab);
             let tile = &mut buffers.logits[..n_rows * head.rows];

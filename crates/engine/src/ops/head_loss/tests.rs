@@ -3,6 +3,8 @@
 use super::*;
 use candle_core::{DType, Device};
 
+type Rows = Vec<Vec<f32>>;
+
 fn random(shape: (usize, usize), seed: u64, spread: f64) -> Tensor {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
@@ -160,7 +162,7 @@ fn bits_do_not_depend_on_threads() -> Result<()> {
     let ctx = Ctx::cpu(Precision::F32);
     let (x, w) = (random((900, 16), 1, 1.0), random((9001, 16), 2, 1.0));
     let (head, targets) = (Weight::Tensor(w), targets(900, 9001));
-    let run = |threads: usize| -> Result<(u64, Vec<Vec<f32>>, Vec<Vec<f32>>)> {
+    let run = |threads: usize| -> Result<(u64, Rows, Rows)> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
         pool.install(|| {
             let dhead = random((9001, 16), 3, 0.01);
@@ -183,7 +185,7 @@ fn stored_dtypes_count_with_their_values() -> Result<()> {
     for dtype in [DType::BF16, DType::F16] {
         let stored = Weight::Tensor(w.to_dtype(dtype)?);
         let wide = Weight::Tensor(stored.to_tensor(&Device::Cpu)?);
-        let run = |head: &Weight| -> Result<(f64, Vec<Vec<f32>>, Vec<Vec<f32>>)> {
+        let run = |head: &Weight| -> Result<(f64, Rows, Rows)> {
             let args = HeadLoss { x: &x, head, targets: &targets, dloss: 0.1, dhead: None };
             let out = forward_backward(&ctx, args)?;
             Ok((out.loss_sum, out.dx.to_vec2()?, logits(&ctx, &x, head)?.to_vec2()?))

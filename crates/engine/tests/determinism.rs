@@ -1,0 +1,84 @@
+//! The same seed, data and options give the same bits: for any number of threads, any choice of
+//! recomputed blocks, packed and padded alike; and another seed gives others.
+
+use engine::ctx::{Ctx, Precision, read};
+use engine::decoder::MicroBatch;
+use engine::formats::ModelFiles;
+use engine::formats::peft::{Bias, Modules};
+use engine::model::adapter::LoraOptions;
+use engine::model::{self, Method};
+use engine::signal::Signal;
+use engine::train::{OptimizerOptions, Trainer};
+use std::path::Path;
+
+/// Runs four steps and returns the bits of every loss and every trained value.
+fn run(method: &Method, threads: usize, recomputed_blocks: usize, seed: u64) -> Vec<u64> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../test/goldens/models/llama-bias");
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+    pool.install(|| {
+        let files = ModelFiles::open(&dir).expect("the golden opens");
+        let ctx = Ctx::cpu(Precision::Bf16);
+        let mut model =
+            model::load(&ctx, &files, method, seed, &Signal::default()).expect("a model");
+        let options = OptimizerOptions {
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.01,
+            max_grad_norm: 0.3,
+            decay_all: false,
+        };
+        let mut trainer =
+            Trainer::new(&model, options, seed, recomputed_blocks).expect("a trainer");
+        let mut bits = vec![];
+        for step in 0..4 {
+            let micros = [batch(step, 90), batch(step + 7, 41)];
+            let report =
+                trainer.step(&mut model, &micros, 1e-3, &Signal::default()).expect("a step");
+            bits.extend([report.loss.to_bits(), report.grad_norm.to_bits()]);
+        }
+        for param in &model.params {
+            let values = read::<f32, _>(&param.value, <[f32]>::to_vec).expect("values");
+            bits.extend(values.iter().map(|v| u64::from(v.to_bits())));
+        }
+        bits
+    })
+}
+
+/// Two sequences of different lengths, the first third of each masked.
+fn batch(seed: usize, tokens: usize) -> MicroBatch {
+    let ids: Vec<u32> = (0..tokens).map(|i| ((i * 31 + seed * 17) % 96) as u32).collect();
+    let first = tokens / 3;
+    let masked = |i: usize| i < first / 3 || (i >= first && i < first + first / 3);
+    let labels =
+        ids.iter().enumerate().map(|(i, id)| if masked(i) { -100 } else { *id as i32 }).collect();
+    MicroBatch { ids, labels, seq_starts: vec![0, first, tokens] }
+}
+
+fn lora() -> Method {
+    Method::Lora(LoraOptions {
+        r: 4,
+        lora_alpha: 8.0,
+        lora_dropout: 0.2,
+        target_modules: Some(Modules::Pattern("all-linear".into())),
+        bias: Bias::All,
+        modules_to_save: vec!["lm_head".into()],
+        use_rslora: true,
+    })
+}
+
+#[test]
+fn bits_are_the_same_for_any_threads_and_any_recomputation() {
+    for method in [Method::Full, lora()] {
+        let want = run(&method, 1, 0, 7);
+        assert!(run(&method, 1, 0, 7) == want, "the same run twice");
+        assert!(run(&method, 2, 0, 7) == want, "two threads");
+        assert!(run(&method, 3, 1, 7) == want, "three threads, one block recomputed");
+        assert!(run(&method, 2, 99, 7) == want, "every block recomputed");
+    }
+}
+
+#[test]
+fn another_seed_gives_other_first_values_and_other_dropout() {
+    assert!(run(&lora(), 1, 0, 7) != run(&lora(), 1, 0, 8));
+}
