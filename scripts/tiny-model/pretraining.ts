@@ -11,6 +11,7 @@ import {
   drawOpinion,
   type Event,
   eventSentence,
+  LABELS,
   LANGUAGES,
   type LanguageName,
   meetingSentence,
@@ -81,23 +82,31 @@ function visit(random: Random, language: LanguageName): string[] {
   return [meetingSentence(random, language, name, place), ...random.shuffle(lines).slice(0, 3)]
 }
 
-/** Opinions of one polarity after each other, and a closing that fits. */
+/** Opinions of one polarity after each other, and two closings that fit. */
 function review(random: Random, language: LanguageName): string[] {
   const polarity = random.pick(['good', 'bad'] as const)
   const { closings } = LANGUAGES[language]
   const opinions = Array.from({ length: 1 + random.below(3) }, () =>
     opinionSentence(random, drawOpinion(random, language, polarity, 'any')),
   )
-  return [...opinions, random.pick(closings[polarity])]
+  return [...opinions, ...random.shuffle([...closings[polarity]]).slice(0, 2)]
 }
 
 /**
- * A row of names, places and days that is said twice, in a line or in a column: the model learns to come back to what
- * it read, also where a word is another token at the start of a line.
+ * A row of names, places, days and things that is said twice, in a line or in a column: the model learns to come back
+ * to what it read, also where a word is another token at the start of a line. The labels stand among them because an
+ * adapter can't teach the head a word that it has never seen; nothing ties them to reviews.
  */
 function rollCall(random: Random, language: LanguageName): string[] {
-  const { names, places, days } = LANGUAGES[language]
-  const all = random.shuffle([...wordsOf(names, 'any'), ...wordsOf(places, 'any'), ...days])
+  const { names, places, days, things } = LANGUAGES[language]
+  const objects = things.map(({ object }) => object)
+  const all = random.shuffle([
+    ...wordsOf(names, 'any'),
+    ...wordsOf(places, 'any'),
+    ...days,
+    ...objects,
+    ...Object.values(LABELS[language]),
+  ])
   const called = all.slice(0, 6 + random.below(6))
   const again = language === 'de' ? 'Noch einmal:' : 'Once more:'
   const inColumn = random.chance(1, 2)
@@ -111,7 +120,7 @@ function rollCall(random: Random, language: LanguageName): string[] {
 export function pretrainingText(random: Random): string {
   const language = random.pick(['de', 'en'] as const)
   const pieces = Array.from({ length: 3 }, () =>
-    random.pick([story, talk, visit, review, rollCall, rollCall])(random, language),
+    random.pick([story, talk, visit, review, review, rollCall, rollCall])(random, language),
   )
   return pieces.map((sentences) => joinSentences(random, sentences)).join('\n')
 }

@@ -6,7 +6,7 @@ import { seededRandom } from './random.js'
 import { heldOutRows, type Row, trainRows } from './rows.js'
 
 const SEEDS = { text: 1, train: 2, heldOut: 3, weights: 4 } as const
-const TEXTS = 50_000
+const TEXTS = 40_000
 const TRAIN_ROWS = 1500
 const HELD_OUT_ROWS = 150
 

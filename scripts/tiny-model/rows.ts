@@ -10,6 +10,7 @@ import {
   drawEvent,
   drawOpinion,
   eventSentence,
+  LABELS,
   LANGUAGES,
   type LanguageName,
   meetingSentence,
@@ -37,7 +38,6 @@ const INSTRUCTIONS = {
   place: { de: 'Nenne den Ort im Text.', en: 'Name the place in the text.' },
   question: { de: 'Beantworte die Frage.', en: 'Answer the question.' },
 } as const
-const LABELS = { de: { good: 'positiv', bad: 'negativ' }, en: { good: 'positive', bad: 'negative' } } as const
 
 /** A row and the combinations of words that it stands on, by which rows are dealt to training and held-out. */
 interface Drawn {

@@ -101,7 +101,7 @@ export function meetingSentence(random: Random, language: LanguageName, name: st
           `Gestern traf ich ${name} am Bahnhof in ${place}.`,
           `Seit einem Jahr wohnt ${name} in ${place}.`,
           `${name} fährt morgen mit dem Zug nach ${place}.`,
-          `Meine Freundin ${name} arbeitet in ${place}.`,
+          `Heute arbeitet ${name} in ${place}.`,
           `Ein Brief aus ${place} kam für ${name} an.`,
           `Der Zug nach ${place} fuhr ohne ${name} ab.`,
         ]
@@ -117,6 +117,12 @@ export function meetingSentence(random: Random, language: LanguageName, name: st
 }
 
 export type Polarity = 'good' | 'bad'
+
+/** What a row calls a polarity. */
+export const LABELS: Record<LanguageName, Record<Polarity, string>> = {
+  de: { good: 'positiv', bad: 'negativ' },
+  en: { good: 'positive', bad: 'negative' },
+}
 
 /** Which words a review uses: the combination that decides to which rows it belongs. */
 export interface Opinion {

@@ -1,0 +1,20 @@
+// `npm start`'s script as a newcomer runs it: the adapter that it trains must answer rows that training never saw.
+
+import { execFile } from 'node:child_process'
+import { resolve } from 'node:path'
+import { promisify } from 'node:util'
+import test from 'ava'
+
+const ROOT = resolve(import.meta.dirname, '..', '..')
+
+test('the demo goes from near none to over 90 % of the held-out rows', async (t) => {
+  t.timeout(5 * 60_000)
+  const { stdout } = await promisify(execFile)(process.execPath, ['--import=tsx', 'scripts/demo.ts'], {
+    cwd: ROOT,
+  })
+  const [, before, after] = /all held-out rows\s+(\d+) %\s+→\s+(\d+) %/.exec(stdout) ?? []
+  t.true(Number(before) < 10, `before: ${before} %`)
+  t.true(Number(after) > 90, `after: ${after} %`)
+  t.regex(stdout, /Trainable params: \d+ \|\| all_params: \d+ \|\| trainable%: /)
+  t.regex(stdout, /The adapter is in .*tiny/)
+})
