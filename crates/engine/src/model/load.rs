@@ -33,8 +33,7 @@ pub fn load(
     seed: u64,
     signal: &Signal,
 ) -> Result<Model> {
-    let family = families::find(files.config())?;
-    let spec = (family.spec)(files.config())?;
+    let (family, spec) = families::read(files.config(), |name| files.info(name).is_some())?;
     let linears = linear_paths(&spec, family.module);
     let matcher = match method {
         Method::Lora(lora) => {
