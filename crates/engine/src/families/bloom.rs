@@ -12,6 +12,7 @@ pub(super) const FAMILY: Family = Family {
     module,
     default_targets: &["query_key_value"],
     base_prefix: "transformer.",
+    renamed: &[],
     refused_tensors: &[],
 };
 

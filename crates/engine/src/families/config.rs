@@ -111,7 +111,8 @@ impl Config<'_> {
     /// `(theta, scaling)` from `rope_parameters` (Transformers 5), or `rope_theta` and `rope_scaling`.
     pub fn rope(&self, max_positions: usize) -> Result<(f64, RopeScaling), ConfigError> {
         let parameters = self.get("rope_parameters").or_else(|| self.get("rope_scaling"));
-        let theta_default = self.number_or("rope_theta", 10_000.0)?;
+        let theta_default =
+            self.number_or("rope_theta", self.number_or("rotary_emb_base", 10_000.0)?)?;
         let Some(parameters) = parameters else {
             return Ok((theta_default, RopeScaling::None));
         };

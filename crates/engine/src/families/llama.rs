@@ -12,6 +12,7 @@ pub(super) const FAMILY: Family = Family {
     module,
     default_targets: &["q_proj", "v_proj"],
     base_prefix: "model.",
+    renamed: &[],
     refused_tensors: &[],
 };
 

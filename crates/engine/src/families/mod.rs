@@ -4,8 +4,14 @@
 mod alibi;
 mod bloom;
 mod config;
+mod falcon;
+mod gemma;
+mod gpt_neox;
 mod llama;
+mod mistral;
 mod mpt;
+mod qwen2;
+mod qwen3;
 
 use crate::error::Code;
 use crate::spec::{DecoderSpec, Slot};
@@ -23,8 +29,16 @@ pub struct Family {
     /// What Transformers calls `base_model_prefix`, with its dot: a checkpoint that was saved from
     /// the decoder without its head has names without it.
     pub base_prefix: &'static str,
+    /// Starts of tensor names, where the files have another one than the module.
+    pub renamed: &'static [Renamed],
     /// What a checkpoint may hold and the decoder can't do.
     pub refused_tensors: &'static [RefusedTensor],
+}
+
+/// The start of a tensor's name, as files have it and as Transformers' modules are called.
+pub struct Renamed {
+    pub stored: &'static str,
+    pub module: &'static str,
 }
 
 /// A tensor that makes a model unusable here, and what it is.
@@ -33,9 +47,35 @@ pub struct RefusedTensor {
     pub what: &'static str,
 }
 
+impl Family {
+    /// The name in the files of a tensor that has the module's name.
+    pub fn stored_name(&self, name: &str) -> String {
+        let renamed = |r: &Renamed| Some(format!("{}{}", r.stored, name.strip_prefix(r.module)?));
+        self.renamed.iter().find_map(renamed).unwrap_or_else(|| name.to_owned())
+    }
+
+    /// The inverse of [`stored_name`](Family::stored_name).
+    pub fn module_name(&self, name: &str) -> String {
+        let renamed = |r: &Renamed| Some(format!("{}{}", r.module, name.strip_prefix(r.stored)?));
+        self.renamed.iter().find_map(renamed).unwrap_or_else(|| name.to_owned())
+    }
+}
+
 /// Every family, in the order in which an error lists them. Where two read one `model_type`, the files'
 /// names decide.
-pub const FAMILIES: &[Family] = &[llama::FAMILY, bloom::FAMILY, mpt::FAMILY, mpt::MOSAIC_GPT];
+pub const FAMILIES: &[Family] = &[
+    llama::FAMILY,
+    mistral::FAMILY,
+    qwen2::FAMILY,
+    qwen3::FAMILY,
+    gemma::FAMILY,
+    bloom::FAMILY,
+    mpt::FAMILY,
+    mpt::MOSAIC_GPT,
+    falcon::FAMILY,
+    falcon::TWO_NORMS,
+    gpt_neox::FAMILY,
+];
 
 /// A `config.json` that can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -101,15 +141,21 @@ fn probe(family: &Family) -> String {
     format!("{}.weight", (family.module)(Slot::AttentionNorm, 0))
 }
 
-/// Puts the base model's prefix before the names of a checkpoint that lacks it everywhere.
-/// The head, if there is one, stands outside the base model.
-pub fn complete_names(config: &Value, names: Vec<&mut String>) {
+/// Turns the names of files into those of the modules: renamed ones, and those of a checkpoint of the
+/// bare decoder, whose embedding (and so all but the head) lacks the base model's prefix.
+pub fn complete_names(config: &Value, mut names: Vec<&mut String>) {
     let Ok((family, _)) = find(config) else { return }; // refused when it is read
-    let head = (family.module)(Slot::Head, 0);
-    if names.iter().any(|name| name.starts_with(family.base_prefix)) {
+    for name in &mut names {
+        **name = family.module_name(name);
+    }
+    let embedding = format!("{}.weight", (family.module)(Slot::Embedding, 0));
+    let bare = embedding.strip_prefix(family.base_prefix);
+    if !names.iter().any(|name| bare == Some(name.as_str())) {
         return;
     }
-    for name in names.into_iter().filter(|name| !name.starts_with(&head)) {
+    let head = (family.module)(Slot::Head, 0);
+    let stays = |name: &str| name.starts_with(family.base_prefix) || name.starts_with(&head);
+    for name in names.into_iter().filter(|name| !stays(name)) {
         name.insert_str(0, family.base_prefix);
     }
 }
@@ -123,3 +169,6 @@ fn find(config: &Value) -> Result<(&'static Family, Vec<&'static Family>), Confi
         .ok_or_else(|| ConfigError::UnknownArchitecture { found: found.to_owned() })?;
     Ok((first, families.collect()))
 }
+
+#[cfg(test)]
+mod tests;

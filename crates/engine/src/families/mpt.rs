@@ -2,8 +2,8 @@
 //! Reads three kinds of config: the original checkpoints' (llm-foundry: nested `attn_config`), the
 //! flat one of its forerunner `mosaic_gpt`, and Transformers' (`modeling_mpt.py`).
 //!
-//! Where Transformers ignores a key that the original code obeys (`alibi_bias_max`, `no_bias`), the
-//! original code counts.
+//! Where Transformers ignores a key that the original code obeys (`alibi_bias_max`, `no_bias`,
+//! `expansion_ratio`), the original code counts.
 
 use super::config::{Config, invalid, unsupported};
 use super::{ConfigError, Family, RefusedTensor, alibi};
@@ -16,6 +16,7 @@ pub(super) const FAMILY: Family = Family {
     module,
     default_targets: &["Wqkv"],
     base_prefix: "transformer.",
+    renamed: &[],
     refused_tensors: REFUSED_TENSORS,
 };
 

@@ -322,6 +322,8 @@ impl Loader<'_> {
             name.ends_with("rotary_emb.inv_freq")
                 || name.ends_with("attn.bias") // causal masks that old exports keep
                 || name.ends_with("attn.masked_bias")
+                || name.ends_with("attention.bias")
+                || name.ends_with("attention.masked_bias")
                 || (self.spec.tied_head && name == tied)
         };
         let names = self.files.tensors().iter().map(|t| &t.name);
