@@ -88,7 +88,7 @@ impl Config<'_> {
         hidden_size: usize,
         n_heads: usize,
     ) -> Result<usize, ConfigError> {
-        if hidden_size % n_heads == 0 {
+        if hidden_size.is_multiple_of(n_heads) {
             return Ok(hidden_size / n_heads);
         }
         let expected = format!("a multiple of the number of heads ({n_heads})");

@@ -34,7 +34,7 @@ fn spec(config: &Value) -> Result<DecoderSpec, ConfigError> {
         (false, true) => (1, QkvLayout::Fused),
         (false, false) => (n_heads, QkvLayout::FusedPerHead),
     };
-    if n_heads % n_kv_heads != 0 {
+    if !n_heads.is_multiple_of(n_kv_heads) {
         let expected = format!("a divisor of num_attention_heads ({n_heads})");
         return Err(invalid("num_kv_heads", &Value::from(n_kv_heads), &expected));
     }
@@ -86,7 +86,7 @@ fn positions(
         let slopes = alibi::bloom_slopes(n_heads).into_iter().map(scaled).collect();
         return Ok(Positions::Alibi { slopes });
     }
-    if head_dim % 2 != 0 {
+    if !head_dim.is_multiple_of(2) {
         let expected = format!("a multiple of twice the number of heads ({n_heads})");
         return Err(invalid("hidden_size", &Value::from(head_dim * n_heads), &expected));
     }
@@ -161,7 +161,7 @@ mod tests {
             panic!("no ALiBi");
         };
         // 2^(−1/2) in bf16 is 0.70703125; heads of 4 values halve it.
-        assert_eq!(slopes[..2], [0.353_515_625, 0.25]);
+        assert_eq!(slopes[..2], [0.707_031_25 / 2.0, 0.25]);
     }
 
     #[test]

@@ -62,7 +62,7 @@ fn rotary_dim(config: &Config, head_dim: usize) -> Result<usize, ConfigError> {
         None => old,
     };
     let dim = (factor * head_dim as f64) as usize;
-    if (1..=head_dim).contains(&dim) && dim % 2 == 0 {
+    if (1..=head_dim).contains(&dim) && dim.is_multiple_of(2) {
         return Ok(dim);
     }
     let expected = format!("a share of the head's {head_dim} values that is even");

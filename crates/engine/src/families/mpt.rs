@@ -112,6 +112,7 @@ fn refuse_unsupported(
     attention.config.refuse_true("qk_gn")?;
     attention.config.refuse_true("prefix_lm")?;
     attention.config.refuse_true("rope")?;
+    attention.config.refuse_true("multiquery_attention")?;
     attention.config.only(attention.kind, &["multihead_attention"])?;
     if !attention.config.bool_or("alibi", !is_mosaic_gpt)? {
         return Err(unsupported("alibi", "false"));
@@ -303,9 +304,11 @@ mod tests {
             assert!(error.to_string().contains(named), "{error}");
             assert_eq!(error.code(), crate::error::Code::ModelFiles);
         }
-        let mut config = flat();
-        config["attn_qk_ln"] = true.into();
-        assert!(spec(&config).unwrap_err().to_string().contains("attn_qk_ln"));
+        for key in ["attn_qk_ln", "prefix_lm", "multiquery_attention"] {
+            let mut config = flat();
+            config[key] = true.into();
+            assert!(spec(&config).unwrap_err().to_string().contains(key));
+        }
     }
 
     #[test]
