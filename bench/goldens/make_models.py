@@ -16,15 +16,20 @@ import peft
 import torch
 import transformers
 from peft import LoraConfig, get_peft_model
-from safetensors.numpy import save_file
-from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig
+from safetensors.numpy import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from reference import compute
 
 MODELS = Path(__file__).resolve().parents[2] / "test" / "goldens" / "models"
 BOS, EOS, PAD = 1, 2, 3
 # By suffix: PEFT writes "all-linear" as full module names for small models and as suffixes for large ones.
-LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+LINEARS = {
+    "llama": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+    "bloom": ["query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"],
+    "falcon": ["query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"],
+    "mpt": ["Wqkv", "out_proj", "up_proj", "down_proj"],
+}
 
 
 @dataclass
@@ -32,7 +37,12 @@ class Golden:
     seed: int
     config: dict
     lora: dict
+    model_type: str = "llama"
     lengths: tuple[int, ...] = (17, 12, 9)
+    # The names of a checkpoint of the bare decoder, as BLOOM's on the hub.
+    without_prefix: bool = False
+    # What config.json says instead, for configs that Transformers reads and never writes.
+    written_config: dict | None = None
     common: dict = field(default_factory=lambda: dict(bos_token_id=BOS, eos_token_id=EOS, pad_token_id=PAD))
 
 
@@ -76,6 +86,56 @@ GOLDENS = {
         lora=dict(r=2, lora_alpha=3, use_rslora=True),
         lengths=(21, 13, 16),
     ),
+    # Five heads, odd sizes, the hub's names without `transformer.` and its old keys.
+    "bloom-hub": Golden(
+        seed=14,
+        model_type="bloom",
+        config=dict(vocab_size=67, hidden_size=30, n_layer=2, n_head=5, layer_norm_epsilon=1e-4),
+        lora=dict(r=3, lora_alpha=5),
+        without_prefix=True,
+        written_config=dict(
+            architectures=["BloomModel"], model_type="bloom", vocab_size=67, n_embed=30, n_layer=2, num_attention_heads=5,
+            layer_norm_epsilon=1e-4, apply_residual_connection_post_layernorm=False, attention_dropout=0.0,
+            hidden_dropout=0.0, bias_dropout_fusion=True, seq_length=64, unk_token_id=0, torch_dtype="float32",
+        ),
+    ),
+    # ALiBi in the scores' scale, biases, one block after the other. (Slopes of 8 heads are exact in bf16, as are their
+    # products with these positions: Transformers rounds both.)
+    "falcon-rw": Golden(
+        seed=16,
+        model_type="falcon",
+        config=dict(
+            vocab_size=53, hidden_size=24, num_hidden_layers=2, num_attention_heads=8, alibi=True, bias=True,
+            multi_query=False, parallel_attn=False, new_decoder_architecture=False,
+        ),
+        lora=dict(r=2, lora_alpha=3),
+    ),
+    # Three heads whose slopes reach 2^-5 instead of 2^-8, clamping that is felt, another scale; the config of the
+    # original checkpoints. (Transformers ignores `expansion_ratio`: its MLP is always four times as wide.)
+    "mpt-original": Golden(
+        seed=15,
+        model_type="mpt",
+        config=dict(
+            vocab_size=61, d_model=30, n_layers=2, n_heads=3, expansion_ratio=4, max_seq_len=64,
+            attn_config=dict(alibi_bias_max=5, clip_qkv=0.7, softmax_scale=0.4),
+        ),
+        lora=dict(r=2, lora_alpha=3),
+        lengths=(16, 11, 13),
+        written_config=dict(
+            architectures=["MPTForCausalLM"], model_type="mpt", vocab_size=61, d_model=30, n_layers=2, n_heads=3,
+            attn_config=dict(
+                alibi=True, alibi_bias_max=5, attn_impl="torch", attn_pdrop=0, attn_type="multihead_attention",
+                attn_uses_sequence_id=False, clip_qkv=0.7, prefix_lm=False, qk_ln=False, softmax_scale=0.4,
+            ),
+            auto_map=dict(
+                AutoConfig="configuration_mpt.MPTConfig", AutoModelForCausalLM="modeling_mpt.MPTForCausalLM"
+            ),
+            emb_pdrop=0, embedding_fraction=1.0, expansion_ratio=4,
+            init_config=dict(init_div_is_residual=True, init_std=0.02, name="kaiming_normal_", verbose=0),
+            init_device="cpu", learned_pos_emb=True, logit_scale=None, max_seq_len=64, no_bias=True,
+            norm_type="low_precision_layernorm", resid_pdrop=0, torch_dtype="float32", use_cache=False, verbose=0,
+        ),
+    ),
 }
 
 
@@ -85,9 +145,10 @@ def randomize(model: torch.nn.Module, generator: torch.Generator) -> None:
         for name, p in model.named_parameters():
             noise = torch.randn(p.shape, generator=generator)
             if p.ndim == 2:
-                p.copy_(noise * (0.3 if "embed" in name else p.shape[1] ** -0.5))
+                p.copy_(noise * (0.3 if "embed" in name or "wte" in name else p.shape[1] ** -0.5))
             else:
-                p.copy_(1 + 0.2 * noise if "norm" in name else 0.2 * noise)
+                # Every vector that is called a weight is a norm's.
+                p.copy_(1 + 0.2 * noise if "norm" in name or name.endswith("weight") else 0.2 * noise)
 
 
 def make_batch(golden: Golden) -> dict[str, list]:
@@ -106,7 +167,7 @@ def make_batch(golden: Golden) -> dict[str, list]:
 
 def make_adapter(name: str, golden: Golden, folder: Path, generator: torch.Generator) -> None:
     config = LoraConfig(
-        target_modules=LINEARS, lora_dropout=0.0, bias="none", task_type="CAUSAL_LM", **golden.lora
+        target_modules=LINEARS[golden.model_type], lora_dropout=0.0, bias="none", task_type="CAUSAL_LM", **golden.lora
     )
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), config)
     with torch.no_grad():
@@ -123,14 +184,27 @@ def make_adapter(name: str, golden: Golden, folder: Path, generator: torch.Gener
     path.write_text(json.dumps(saved, indent=2) + "\n")
 
 
+def rewrite(golden: Golden, folder: Path) -> None:
+    """Brings the saved folder into the form that the golden is about."""
+    if golden.written_config is not None:
+        text = json.dumps(golden.common | golden.written_config, indent=2, sort_keys=True)
+        (folder / "config.json").write_text(text + "\n")
+    if golden.without_prefix:
+        path = folder / "model.safetensors"
+        tensors = {name.removeprefix("transformer."): t for name, t in load_file(path).items()}
+        save_file(tensors, path, metadata={"format": "pt"})
+
+
 def make(name: str, golden: Golden) -> None:
     folder = MODELS / name
     folder.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(golden.seed)
-    model = AutoModelForCausalLM.from_config(LlamaConfig(**golden.common, **golden.config), dtype=torch.float32)
+    config = AutoConfig.for_model(golden.model_type, **golden.common, **golden.config)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     randomize(model, generator)
     model.generation_config = GenerationConfig.from_model_config(model.config)
     model.save_pretrained(folder)
+    rewrite(golden, folder)
     (folder / "batch.json").write_text(json.dumps(make_batch(golden)) + "\n")
     make_adapter(name, golden, folder, generator)
     facts, tensors = compute(folder)

@@ -7,6 +7,7 @@ Shapes: B sequences, T positions, V vocabulary. Loss: the mean over the labels o
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -26,8 +27,16 @@ ADAMW = dict(lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
 
 
 def load_base(folder: Path) -> torch.nn.Module:
-    # Eager attention: the textbook formula, without a fused kernel's own order of sums.
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    # Eager attention: the textbook formula, without a fused kernel's own order of sums. Not for Falcon's ALiBi, which
+    # Transformers' eager path adds twice: to the scores, and once more inside the mask.
+    alibi = json.loads((folder / "config.json").read_text()).get("alibi")
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="sdpa" if alibi else "eager"
+    )
+    if model.config.model_type == "mpt":
+        # Transformers' MPT reads `alibi_bias_max` and never hands it to its own function; the original code does.
+        decoder, bias_max = model.transformer, model.config.attn_config.alibi_bias_max
+        decoder.build_mpt_alibi_tensor = partial(decoder.build_mpt_alibi_tensor, alibi_bias_max=bias_max)
     return model.train()
 
 

@@ -91,8 +91,7 @@ const LOSS_TILE_BYTES: u64 = 16 << 20;
 
 /// Plans for the machine, or for `memory_bytes`. `gflops`: the speed of matrix products, if known.
 pub fn plan(options: &EngineOptions, files: &ModelFiles, gflops: Option<f64>) -> Result<Plan> {
-    let family = families::find(files.config())?;
-    let spec = (family.spec)(files.config())?;
+    let (family, spec) = families::read(files.config(), |name| files.info(name).is_some())?;
     let method = Method::from(&options.method);
     let counts = Counts::of(&spec, family, &method)?;
     let budget = options
@@ -175,7 +174,7 @@ impl Counts {
         };
         let trains_base = matches!(method, Method::Full);
         let mut counts = Counts {
-            base: 0,
+            base: spec.n_params(),
             added: 0,
             trainable: 0,
             adapter_ranks: 0,
@@ -194,8 +193,6 @@ impl Counts {
             let (rows, cols) = spec.weight_dims(slot);
             let (weight, bias) =
                 ((rows * cols) as u64, u64::from(spec.has_bias(slot)) * rows as u64);
-            let in_base = !(slot == Slot::Head && spec.tied_head);
-            counts.base += if in_base { weight + bias } else { 0 };
             counts.block_linears += if slot.is_block_linear() { weight } else { 0 };
             let Some((options, matcher)) = &lora else { continue };
             let path = (family.module)(slot, layer);

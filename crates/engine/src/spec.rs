@@ -156,6 +156,32 @@ impl DecoderSpec {
         slots
     }
 
+    /// The modules outside the blocks that have weights of their own, in the order of a checkpoint.
+    pub fn outer_slots(&self) -> Vec<Slot> {
+        let mut slots = vec![Slot::Embedding];
+        slots.extend(self.embedding_norm.then_some(Slot::EmbeddingNorm));
+        slots.push(Slot::FinalNorm);
+        slots.extend((!self.tied_head).then_some(Slot::Head));
+        slots
+    }
+
+    /// Values of weight and bias in a slot.
+    pub fn slot_params(&self, slot: Slot) -> u64 {
+        let (rows, cols) = self.weight_dims(slot);
+        let bias = if self.has_bias(slot) { rows as u64 } else { 0 };
+        (rows as u64).saturating_mul(cols as u64).saturating_add(bias)
+    }
+
+    /// All parameters, a tied head counted once.
+    pub fn n_params(&self) -> u64 {
+        let sum = |slots: Vec<Slot>| {
+            slots.into_iter().map(|slot| self.slot_params(slot)).fold(0, u64::saturating_add)
+        };
+        sum(self.block_slots())
+            .saturating_mul(self.n_layers as u64)
+            .saturating_add(sum(self.outer_slots()))
+    }
+
     /// `(out, in)` of the weight in a slot; norms are `(len, 1)`.
     pub fn weight_dims(&self, slot: Slot) -> (usize, usize) {
         let (c, f, d) = (self.hidden_size, self.intermediate_size, self.head_dim);

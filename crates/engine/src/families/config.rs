@@ -1,7 +1,7 @@
 //! Reading typed, bounded values out of a `config.json`, with errors that name the key.
 
 use super::ConfigError;
-use crate::spec::{RopeScaling, YarnScaling};
+use crate::spec::{Activation, RopeScaling, YarnScaling};
 use serde_json::Value;
 
 /// Larger than any model there is, and small enough that products of four of them fit in 64 bits.
@@ -10,7 +10,8 @@ const SIZE_MAX: u64 = 1 << 24;
 pub(super) struct Config<'a>(pub &'a Value);
 
 impl Config<'_> {
-    fn get(&self, key: &str) -> Option<&Value> {
+    /// The value of a key that is there and not null.
+    pub fn get(&self, key: &str) -> Option<&Value> {
         self.0.get(key).filter(|v| !v.is_null())
     }
 
@@ -45,6 +46,10 @@ impl Config<'_> {
         }
     }
 
+    pub fn optional_number(&self, key: &str) -> Result<Option<f64>, ConfigError> {
+        self.get(key).map(|_| self.number(key)).transpose()
+    }
+
     pub fn bool_or(&self, key: &str, default: bool) -> Result<bool, ConfigError> {
         match self.get(key) {
             None => Ok(default),
@@ -59,10 +64,55 @@ impl Config<'_> {
         }
     }
 
+    /// Refuses an ability that the decoder lacks.
+    pub fn refuse_true(&self, key: &str) -> Result<(), ConfigError> {
+        match self.bool_or(key, false)? {
+            true => Err(unsupported(key, "true")),
+            false => Ok(()),
+        }
+    }
+
+    /// Refuses every value of a key but `known`; a missing one is fine.
+    pub fn only(&self, key: &str, known: &[&str]) -> Result<(), ConfigError> {
+        match self.get(key) {
+            None => Ok(()),
+            Some(v) if v.as_str().is_some_and(|text| known.contains(&text)) => Ok(()),
+            Some(v) => Err(unsupported(key, &shown(v))),
+        }
+    }
+
+    /// The size of a head where it has no key of its own: `hidden_size`, which `key` gave, over the heads.
+    pub fn head_dim(
+        &self,
+        key: &str,
+        hidden_size: usize,
+        n_heads: usize,
+    ) -> Result<usize, ConfigError> {
+        if hidden_size.is_multiple_of(n_heads) {
+            return Ok(hidden_size / n_heads);
+        }
+        let expected = format!("a multiple of the number of heads ({n_heads})");
+        Err(invalid(key, &Value::from(hidden_size), &expected))
+    }
+
+    /// The activation that `key` names.
+    pub fn activation(&self, key: &str, default: &str) -> Result<Activation, ConfigError> {
+        match self.string_or(key, default)? {
+            "silu" | "swish" => Ok(Activation::Silu),
+            "gelu" => Ok(Activation::Gelu),
+            "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
+            other => {
+                let known = "silu, gelu, gelu_new or gelu_pytorch_tanh";
+                Err(invalid(key, &Value::from(other), known))
+            }
+        }
+    }
+
     /// `(theta, scaling)` from `rope_parameters` (Transformers 5), or `rope_theta` and `rope_scaling`.
     pub fn rope(&self, max_positions: usize) -> Result<(f64, RopeScaling), ConfigError> {
         let parameters = self.get("rope_parameters").or_else(|| self.get("rope_scaling"));
-        let theta_default = self.number_or("rope_theta", 10_000.0)?;
+        let theta_default =
+            self.number_or("rope_theta", self.number_or("rotary_emb_base", 10_000.0)?)?;
         let Some(parameters) = parameters else {
             return Ok((theta_default, RopeScaling::None));
         };
@@ -128,10 +178,20 @@ impl Config<'_> {
 
 /// The error for a value that is there and of the wrong kind.
 pub(super) fn invalid(key: &str, found: &Value, expected: &str) -> ConfigError {
-    let mut found = found.to_string();
-    if found.len() > 60 {
-        found.truncate(found.floor_char_boundary(60));
-        found.push('…');
+    ConfigError::Invalid { key: key.to_owned(), found: shown(found), expected: expected.to_owned() }
+}
+
+/// The error for a value that is right and asks for what the decoder can't do.
+pub(super) fn unsupported(key: &str, found: &str) -> ConfigError {
+    ConfigError::Unsupported { key: key.to_owned(), found: found.to_owned() }
+}
+
+/// A value as JSON, cut where it is long.
+fn shown(value: &Value) -> String {
+    let mut text = value.to_string();
+    if text.len() > 60 {
+        text.truncate(text.floor_char_boundary(60));
+        text.push('…');
     }
-    ConfigError::Invalid { key: key.to_owned(), found, expected: expected.to_owned() }
+    text
 }

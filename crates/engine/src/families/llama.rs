@@ -6,10 +6,18 @@ use super::{ConfigError, Family};
 use crate::spec::*;
 use serde_json::Value;
 
-pub(super) const FAMILY: Family =
-    Family { model_types: &["llama"], spec, module, default_targets: &["q_proj", "v_proj"] };
+pub(super) const FAMILY: Family = Family {
+    model_types: &["llama"],
+    spec,
+    module,
+    default_targets: &["q_proj", "v_proj"],
+    base_prefix: "model.",
+    renamed: &[],
+    refused_tensors: &[],
+};
 
-fn spec(config: &Value) -> Result<DecoderSpec, ConfigError> {
+/// Also the start of the families that differ from Llama in a few values.
+pub(super) fn spec(config: &Value) -> Result<DecoderSpec, ConfigError> {
     let config = Config(config);
     let hidden_size = config.size(&["hidden_size"])?;
     let n_heads = config.size(&["num_attention_heads"])?;
@@ -20,24 +28,16 @@ fn spec(config: &Value) -> Result<DecoderSpec, ConfigError> {
     }
     let head_dim = match config.optional_size(&["head_dim"])? {
         Some(d) => d,
-        None if hidden_size % n_heads == 0 => hidden_size / n_heads,
-        None => {
-            let expected =
-                format!("a multiple of num_attention_heads ({n_heads}) where head_dim is missing");
-            return Err(invalid("hidden_size", &Value::from(hidden_size), &expected));
-        }
+        None => config.head_dim("hidden_size", hidden_size, n_heads)?,
     };
     if head_dim % 2 != 0 {
         return Err(invalid("head_dim", &Value::from(head_dim), "an even number"));
     }
-    let act = config.string_or("hidden_act", "silu")?;
-    let activation = activation(act)
-        .ok_or_else(|| invalid("hidden_act", &Value::from(act), KNOWN_ACTIVATIONS))?;
     let max_positions = config.optional_size(&["max_position_embeddings"])?.unwrap_or(2048);
     let (theta, scaling) = config.rope(max_positions)?;
     let attention_bias = config.bool_or("attention_bias", false)?;
     Ok(DecoderSpec {
-        model_type: "llama".into(),
+        model_type: config.string_or("model_type", "llama")?.into(),
         vocab_size: config.size(&["vocab_size"])?,
         hidden_size,
         intermediate_size: config.size(&["intermediate_size"])?,
@@ -55,7 +55,7 @@ fn spec(config: &Value) -> Result<DecoderSpec, ConfigError> {
         clip_qkv: None,
         sliding_window: None,
         qk_norm: false,
-        mlp: Mlp::Gated(activation),
+        mlp: Mlp::Gated(config.activation("hidden_act", "silu")?),
         biases: Biases {
             qkv: attention_bias,
             o: attention_bias,
@@ -67,28 +67,15 @@ fn spec(config: &Value) -> Result<DecoderSpec, ConfigError> {
     })
 }
 
-const KNOWN_ACTIVATIONS: &str = "silu, gelu, gelu_new or gelu_pytorch_tanh";
-
-fn activation(name: &str) -> Option<Activation> {
-    match name {
-        "silu" | "swish" => Some(Activation::Silu),
-        "gelu" => Some(Activation::Gelu),
-        "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Some(Activation::GeluTanh),
-        _ => None,
-    }
-}
-
 fn module(slot: Slot, layer: usize) -> String {
     let inner = match slot {
         Slot::Embedding => return "model.embed_tokens".into(),
         Slot::FinalNorm => return "model.norm".into(),
         Slot::Head => return "lm_head".into(),
-        Slot::EmbeddingNorm => return "model.embed_norm".into(),
         Slot::AttentionNorm => "input_layernorm",
         Slot::Q => "self_attn.q_proj",
         Slot::K => "self_attn.k_proj",
         Slot::V => "self_attn.v_proj",
-        Slot::Qkv => "self_attn.qkv_proj",
         Slot::QNorm => "self_attn.q_norm",
         Slot::KNorm => "self_attn.k_norm",
         Slot::O => "self_attn.o_proj",
@@ -96,6 +83,7 @@ fn module(slot: Slot, layer: usize) -> String {
         Slot::Gate => "mlp.gate_proj",
         Slot::Up => "mlp.up_proj",
         Slot::Down => "mlp.down_proj",
+        absent => unreachable!("a Llama has no {absent:?}"),
     };
     format!("model.layers.{layer}.{inner}")
 }

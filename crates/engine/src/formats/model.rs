@@ -8,6 +8,7 @@ use super::folder::{Source, find, open_shards};
 use super::gguf::{Gguf, hf};
 use super::mapped::MappedFile;
 use super::{FormatError, Result, convert, json};
+use crate::families;
 use crate::weight::{MappedMatrix, Weight};
 use candle_core::{Device, Tensor};
 use half::{bf16, f16};
@@ -256,13 +257,16 @@ fn open_gguf(path: &Path) -> Result<ModelFiles> {
 }
 
 /// Puts the parts together; a name that two files hold is refused.
+///
+/// A checkpoint of the bare decoder, as BLOOM's on the hub, gets the names of the whole model.
 fn assemble(
     path: &Path,
     config: Value,
     generation_config: Option<Value>,
     files: Vec<MappedFile>,
-    tensors: Vec<(TensorInfo, Place)>,
+    mut tensors: Vec<(TensorInfo, Place)>,
 ) -> Result<ModelFiles> {
+    families::complete_names(&config, tensors.iter_mut().map(|(info, _)| &mut info.name).collect());
     let mut by_name = HashMap::with_capacity(tensors.len());
     for (i, (info, _)) in tensors.iter().enumerate() {
         if by_name.insert(info.name.clone(), i).is_some() {

@@ -33,8 +33,7 @@ pub fn load(
     seed: u64,
     signal: &Signal,
 ) -> Result<Model> {
-    let family = families::find(files.config())?;
-    let spec = (family.spec)(files.config())?;
+    let (family, spec) = families::read(files.config(), |name| files.info(name).is_some())?;
     let linears = linear_paths(&spec, family.module);
     let matcher = match method {
         Method::Lora(lora) => {
@@ -323,6 +322,8 @@ impl Loader<'_> {
             name.ends_with("rotary_emb.inv_freq")
                 || name.ends_with("attn.bias") // causal masks that old exports keep
                 || name.ends_with("attn.masked_bias")
+                || name.ends_with("attention.bias")
+                || name.ends_with("attention.masked_bias")
                 || (self.spec.tied_head && name == tied)
         };
         let names = self.files.tensors().iter().map(|t| &t.name);

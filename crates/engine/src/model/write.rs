@@ -11,7 +11,7 @@ use std::path::Path;
 const SHARD_BYTES_MAX: u64 = 5_000_000_000;
 
 /// Writes trained values where there are any, the files' own elsewhere, in the dtype that most of the
-/// model was stored in; what was quantised is written as f32.
+/// model was stored in; what was quantised is written as f32. The names are those of the files.
 pub fn write(model: &Model, files: &ModelFiles, dir: &Path) -> Result<()> {
     let head = format!("{}.weight", model.head.name);
     let kept = files.tensors().iter().filter(|t| {
@@ -19,7 +19,7 @@ pub fn write(model: &Model, files: &ModelFiles, dir: &Path) -> Result<()> {
         !(repeated || model.unused_tensors.contains(&t.name))
     });
     let tensors: Vec<(String, Vec<usize>)> =
-        kept.map(|t| (t.name.clone(), t.shape.clone())).collect();
+        kept.map(|t| (model.family.stored_name(&t.name), t.shape.clone())).collect();
     let to_write = ModelToWrite {
         config: files.config(),
         generation_config: files.generation_config(),
@@ -27,9 +27,12 @@ pub fn write(model: &Model, files: &ModelFiles, dir: &Path) -> Result<()> {
         dtype: stored_dtype(files),
         max_shard_bytes: SHARD_BYTES_MAX,
     };
-    write_model_folder(dir, &to_write, |name| match model.params.iter().find(|p| p.name == name) {
-        Some(param) => read::<f32, _>(&param.value, <[f32]>::to_vec),
-        None => Ok::<_, Error>(files.read_f32(name)?.1),
+    write_model_folder(dir, &to_write, |stored| {
+        let name = model.family.module_name(stored);
+        match model.params.iter().find(|p| p.name == name) {
+            Some(param) => read::<f32, _>(&param.value, <[f32]>::to_vec),
+            None => Ok::<_, Error>(files.read_f32(&name)?.1),
+        }
     })
 }
 
