@@ -6,7 +6,7 @@ use engine::decoder::MicroBatch;
 use engine::formats::ModelFiles;
 use engine::formats::peft::{Bias, Modules};
 use engine::model::adapter::LoraOptions;
-use engine::model::{self, Method};
+use engine::model::{self, LoadOptions, Method};
 use engine::signal::Signal;
 use engine::train::{OptimizerOptions, Trainer};
 use std::path::Path;
@@ -18,8 +18,8 @@ fn run(method: &Method, threads: usize, recomputed_blocks: usize, seed: u64) -> 
     pool.install(|| {
         let files = ModelFiles::open(&dir).expect("the golden opens");
         let ctx = Ctx::cpu(Precision::Bf16);
-        let mut model =
-            model::load(&ctx, &files, method, seed, &Signal::default()).expect("a model");
+        let load = LoadOptions { method, quantization: None, seed };
+        let mut model = model::load(&ctx, &files, load, &Signal::default()).expect("a model");
         let options = OptimizerOptions {
             beta1: 0.9,
             beta2: 0.999,
