@@ -77,9 +77,10 @@ impl Quantizer {
 
 impl Skip {
     fn new(name: &str) -> Result<Skip, ModelError> {
+        // A syntax error quotes the expression over several lines; the last says what is wrong.
         let bad = |e: regex::Error| ModelError::BadSkip {
             pattern: name.to_owned(),
-            reason: e.to_string(),
+            reason: e.to_string().lines().last().unwrap_or_default().replace("error: ", ""),
         };
         let start = Regex::new(&format!("^(?:{name})$")).map_err(bad)?;
         Ok(Skip { end: name.to_owned(), start })
@@ -192,7 +193,12 @@ mod tests {
         let full = refused(&options(&[]), &Method::Full).expect("refused");
         assert!(full.contains("LoRA"), "{full}");
         let bad = refused(&options(&["mlp.("]), &Method::Frozen).expect("refused");
-        assert!(bad.contains("mlp.("), "{bad}");
+        assert!(
+            bad.starts_with(
+                "llm_int8_skip_modules: `mlp.(` is not a regular expression: unclosed group\n"
+            ),
+            "{bad}"
+        );
         for block_size in [0, BLOCK_SIZE_MAX + 1] {
             let options = QuantizationOptions { block_size, ..options(&[]) };
             assert!(refused(&options, &Method::Frozen).is_some());

@@ -115,7 +115,8 @@ impl<'a> Nf4Blocks<'a> {
         Nf4Blocks { first: self.first + range.start, len: range.len(), ..self }
     }
 
-    /// The address of the byte that holds the first value.
+    /// The address of the byte that holds the first value: only to fetch from, not to read.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn first_byte(&self) -> *const u8 {
         self.codes.as_ptr().wrapping_add(self.first / 2)
     }
@@ -127,12 +128,11 @@ impl<'a> Nf4Blocks<'a> {
         let mut at = self.first + start;
         let mut rest = out;
         while !rest.is_empty() {
-            let left = self.block_size - at % self.block_size;
-            let (run, after) = rest.split_at_mut(left.min(rest.len()));
+            let n = (self.block_size - at % self.block_size).min(rest.len());
+            let (run, after) = rest.split_at_mut(n);
             let absmax = self.scales.absmax(at / self.block_size);
-            at += run.len();
-            unpack_run(self.codes, at - run.len(), absmax, run, store);
-            rest = after;
+            unpack_run(self.codes, at, absmax, run, store);
+            (at, rest) = (at + n, after);
         }
     }
 }

@@ -49,7 +49,7 @@ impl Packed {
 
     fn code(&self, i: usize) -> u8 {
         let byte = self.codes[i / 2];
-        if i % 2 == 0 { byte >> 4 } else { byte & 15 }
+        if i.is_multiple_of(2) { byte >> 4 } else { byte & 15 }
     }
 }
 
