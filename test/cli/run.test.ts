@@ -99,7 +99,10 @@ test('config prints values with their origin, and what train would refuse', asyn
   t.regex(stdout, /^learning_rate: 0\.0001 {2}# command line, --lr$/m)
   t.regex(stdout, /^max_grad_norm: 1 {2}# default$/m)
   t.regex(stdout, /^quantization:\n {2}load_in_4bit: true {2}# command line, --load_in_4bit$/m)
-  t.regex(stderr, /^Note: train would refuse this: load_in_4bit is not built yet$/m)
+  t.regex(
+    stderr,
+    /^Note: train would refuse this: load_in_4bit needs a section lora: weights in 4 bits are not trained$/m,
+  )
   const json = JSON.parse((await runWords(['config', '--model', 'm', '--json'])).stdout)
   t.is(json.config.model_name_or_path, 'm')
   t.is(json.origins.model_name_or_path.flag, '--model')

@@ -21,6 +21,9 @@ test('what has no effect is said once', (t) => {
   ])
   t.is(said('--lr_scheduler_type', 'constant', '--warmup_ratio', '0.1').length, 1)
   t.is(said('--warmup_steps', '3', '--warmup_ratio', '0.1').length, 1)
+  t.deepEqual(said('--bf16', '--load_in_4bit', '--lora_r', '4'), [
+    'bf16 has no effect: bnb_4bit_compute_dtype float32 decides',
+  ])
 })
 
 test('a run needs rows and a place', (t) => {
@@ -39,7 +42,12 @@ test('what is not offered says what to use', (t) => {
   const cases: [string[], RegExp][] = [
     [['--fp16'], /bf16/],
     [['--load_in_8bit'], /load_in_8bit/],
-    [['--load_in_4bit', 'true'], /quantization/],
+    [['--load_in_4bit', 'true'], /section lora/],
+    [['--load_in_4bit', '--lora_r', '4'], /nf4/],
+    [
+      ['--load_in_4bit', '--lora_r', '4', '--bnb_4bit_quant_type', 'nf4', '--bnb_4bit_compute_dtype', 'fp16'],
+      /bfloat16/,
+    ],
     [['--optim', 'paged_adamw_32bit'], /adamw_torch/],
     [['--resume_from_checkpoint'], /anew/],
     [['--memory', '8GiB,8GiB'], /one size/],

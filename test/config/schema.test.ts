@@ -97,6 +97,27 @@ test('the engine gets the values under its own names', (t) => {
   t.deepEqual(engineOptions(ConfigSchema.parse({ model_name_or_path: 'm' })).method, { kind: 'full' })
 })
 
+test('4-bit weights get what BitsAndBytesConfig says', (t) => {
+  const optionsOf = (quantization: object) =>
+    engineOptions(ConfigSchema.parse({ model_name_or_path: 'm', bf16: true, lora: {}, quantization }))
+  t.like(optionsOf({}), { quantization: null, computeDtype: 'bf16' })
+  const four = { load_in_4bit: true, bnb_4bit_quant_type: 'nf4' }
+  t.deepEqual(optionsOf(four).quantization, {
+    quantType: 'nf4',
+    doubleQuant: false,
+    blockSize: 64,
+    skipModules: [],
+  })
+  t.like(
+    optionsOf({ ...four, bnb_4bit_use_double_quant: true, llm_int8_skip_modules: ['lm_head', 'o_proj'] }),
+    {
+      quantization: { doubleQuant: true, skipModules: ['lm_head', 'o_proj'] },
+    },
+  )
+  t.is(optionsOf(four).computeDtype, 'f32')
+  t.is(optionsOf({ ...four, bnb_4bit_compute_dtype: 'bfloat16' }).computeDtype, 'bf16')
+})
+
 test('sizes are read in powers of 1024 and of 1000', (t) => {
   t.is(parseBytes('24GiB'), 24 * 2 ** 30)
   t.is(parseBytes('24GB'), 24e9)

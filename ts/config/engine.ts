@@ -1,6 +1,6 @@
 // From a config to the engine's options: names change, values don't. The only place that knows both.
 
-import type { EngineOptions, Method } from '../native/contract.js'
+import type { EngineOptions, Method, Quantization } from '../native/contract.js'
 import { parseBytes } from './memory.js'
 import type { Config } from './schema.js'
 
@@ -19,6 +19,27 @@ export const methodOf = ({ lora }: Config): Method =>
         useRslora: lora.use_rslora,
       }
 
+/** Values that share one maximum in bitsandbytes' 4-bit layers. */
+const NF4_BLOCK_SIZE = 64
+
+/** How the frozen linears are kept: null as they are stored. */
+export const quantizationOf = ({ quantization }: Config): Quantization | null =>
+  quantization?.load_in_4bit === true
+    ? {
+        quantType: 'nf4',
+        doubleQuant: quantization.bnb_4bit_use_double_quant,
+        blockSize: NF4_BLOCK_SIZE,
+        skipModules: quantization.llm_int8_skip_modules ?? [],
+      }
+    : null
+
+/** With 4-bit weights it is bnb_4bit_compute_dtype that says what they are multiplied in. */
+const computeDtypeOf = ({ bf16, quantization }: Config): 'f32' | 'bf16' => {
+  const rounds =
+    quantization?.load_in_4bit === true ? quantization.bnb_4bit_compute_dtype === 'bfloat16' : bf16
+  return rounds ? 'bf16' : 'f32'
+}
+
 /**
  * The options of `plan` and `openSession`.
  *
@@ -26,10 +47,11 @@ export const methodOf = ({ lora }: Config): Method =>
  */
 export const engineOptions = (config: Config): EngineOptions => ({
   model: config.model_name_or_path,
-  computeDtype: config.bf16 ? 'bf16' : 'f32',
+  computeDtype: computeDtypeOf(config),
   threads: config.threads,
   seed: config.seed,
   method: methodOf(config),
+  quantization: quantizationOf(config),
   adapter: null,
   optimizer: {
     beta1: config.adam_beta1,

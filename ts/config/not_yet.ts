@@ -12,13 +12,6 @@ export const notYet: readonly Rule[] = [
     refuse: true,
   },
   {
-    option: 'quantization.load_in_4bit',
-    when: ({ quantization }) => quantization?.load_in_4bit === true,
-    say: () => 'load_in_4bit is not built yet',
-    hint: 'Leave the section quantization out: the frozen weights then keep the type they are stored in.',
-    refuse: true,
-  },
-  {
     option: 'deepspeed',
     when: ({ deepspeed }) => deepspeed !== null,
     say: () => 'DeepSpeed files are not read yet',

@@ -18,6 +18,35 @@ export const lasting: readonly Rule[] = [
     refuse: true,
   },
   {
+    option: 'quantization.load_in_4bit',
+    when: ({ lora, quantization }) => quantization?.load_in_4bit === true && lora === null,
+    say: () => 'load_in_4bit needs a section lora: weights in 4 bits are not trained',
+    hint: 'Give a section lora, such as --lora.r 16, or leave load_in_4bit out.',
+    refuse: true,
+  },
+  {
+    option: 'quantization.bnb_4bit_quant_type',
+    when: ({ quantization: q }) => q?.load_in_4bit === true && q.bnb_4bit_quant_type !== 'nf4',
+    say: ({ quantization: q }) => `bnb_4bit_quant_type ${q?.bnb_4bit_quant_type} is not offered`,
+    hint: 'Set bnb_4bit_quant_type nf4, which is closer to the weights in the same 4 bits.',
+    refuse: true,
+  },
+  {
+    option: 'quantization.bnb_4bit_compute_dtype',
+    when: ({ quantization: q }) => q?.load_in_4bit === true && q.bnb_4bit_compute_dtype === 'float16',
+    say: () => 'bnb_4bit_compute_dtype float16 is not offered: half precision needs loss scaling',
+    hint: 'Use bfloat16: the same speed, and the range of f32.',
+    refuse: true,
+  },
+  {
+    option: 'bf16',
+    when: ({ bf16, quantization: q }) =>
+      bf16 && q?.load_in_4bit === true && q.bnb_4bit_compute_dtype === 'float32',
+    say: () => 'bf16 has no effect: bnb_4bit_compute_dtype float32 decides',
+    hint: '',
+    refuse: false,
+  },
+  {
     option: 'max_steps',
     when: ({ max_steps: steps }) => steps === 0,
     say: () => 'max_steps is 0: there is nothing to train',

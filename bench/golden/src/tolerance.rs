@@ -6,6 +6,8 @@ pub const LOGITS_ABS: f64 = 1e-4;
 pub const GRAD_REL: f64 = 1e-4;
 /// Losses, relative.
 pub const LOSS_REL: f64 = 1e-5;
+/// Bytes of a codec's codes, scales and values.
+pub const CODEC_DIFFERING: f64 = 0.0;
 
 /// The real model's references are f64; these hold what f32 can differ by.
 pub mod real {

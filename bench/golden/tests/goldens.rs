@@ -69,6 +69,13 @@ fn shared_models() {
 }
 
 #[test]
+fn nf4_codecs() {
+    check_all([root().join("test/goldens/nf4.safetensors")]);
+    let Some(shared) = shared() else { return };
+    check_all([shared.join("goldens/nf4.safetensors")]);
+}
+
+#[test]
 fn the_real_model() {
     let Some(shared) = shared() else { return };
     if std::env::var_os("LORA_TRAIN_SMOLLM2").is_none() {

@@ -6,7 +6,7 @@ use engine::decoder;
 use engine::formats::ModelFiles;
 use engine::formats::peft::{Bias, Modules};
 use engine::model::adapter::LoraOptions;
-use engine::model::{self, Method, adapter_files};
+use engine::model::{self, LoadOptions, Method, adapter_files};
 use engine::signal::Signal;
 use engine::train::{OptimizerOptions, Trainer};
 use golden::Batch;
@@ -68,7 +68,8 @@ fn train_and_save(base: &Path, out: &Path, batch: &Batch) -> Vec<f32> {
         decay_all: false,
     };
     let files = ModelFiles::open(base).expect("the golden opens");
-    let mut model = model::load(&Ctx::cpu(Precision::F32), &files, &lora, 1, &Signal::default())
+    let load = LoadOptions { method: &lora, quantization: None, seed: 1 };
+    let mut model = model::load(&Ctx::cpu(Precision::F32), &files, load, &Signal::default())
         .expect("the model loads");
     let mut trainer = Trainer::new(&model, options, 1, 0).expect("a trainer");
     for _ in 0..3 {

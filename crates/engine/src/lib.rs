@@ -12,6 +12,7 @@ pub mod formats;
 pub mod generate;
 pub mod machine;
 pub mod model;
+pub mod nf4;
 pub mod ops;
 pub mod options;
 pub mod plan;

@@ -4,6 +4,7 @@
 use crate::error::{Code, Error, Result};
 use crate::model::Method;
 use crate::model::adapter::LoraOptions;
+use crate::model::quantize::QuantizationOptions;
 use crate::train::OptimizerOptions;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -19,6 +20,9 @@ pub struct EngineOptions {
     pub threads: Option<usize>,
     pub seed: u64,
     pub method: MethodOptions,
+    /// None: frozen weights keep the type that they are stored in.
+    #[serde(default)]
+    pub quantization: Option<QuantizationOptions>,
     /// A PEFT folder to go on from, or to generate with.
     pub adapter: Option<PathBuf>,
     pub optimizer: OptimizerOptions,

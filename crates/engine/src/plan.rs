@@ -10,10 +10,12 @@ use crate::formats::ModelFiles;
 use crate::formats::peft::Bias;
 use crate::model::Method;
 use crate::model::adapter::{Matcher, linear_paths};
+use crate::model::quantize::Quantizer;
 use crate::options::{EngineOptions, PlanOptions};
 use crate::spec::{DecoderSpec, Mlp, Residual, Slot};
 use crate::{Result, families, machine};
 use serde::Serialize;
+use std::collections::HashSet;
 
 /// Bytes by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -98,7 +100,9 @@ pub fn plan(options: &EngineOptions, files: &ModelFiles, gflops: Option<f64>) ->
         .memory_bytes
         .or_else(|| machine::memory().map(|m| m.free_bytes))
         .unwrap_or(u64::MAX);
-    let weights = weight_bytes(files, &spec, &method);
+    let quantizer =
+        options.quantization.as_ref().map(|q| Quantizer::new(q, &method)).transpose()?;
+    let weights = weight_bytes(files, &spec, family, &method, quantizer.as_ref());
     let made = |size: PlanOptions, checkpointing: Option<bool>| {
         let input = Input { spec: &spec, counts: &counts, weights, size };
         input.fit(checkpointing, budget)
@@ -280,12 +284,23 @@ impl Input<'_> {
     }
 }
 
-/// Trained weights are f32; frozen ones as stored (what is quantised in a GGUF becomes f32).
-fn weight_bytes(files: &ModelFiles, spec: &DecoderSpec, method: &Method) -> u64 {
+/// Trained weights are f32; frozen ones NF4, or as stored (what is quantised in a GGUF becomes f32).
+fn weight_bytes(
+    files: &ModelFiles,
+    spec: &DecoderSpec,
+    family: &Family,
+    method: &Method,
+    quantizer: Option<&Quantizer>,
+) -> u64 {
+    let nf4: HashSet<String> =
+        quantizer.map(|q| q.tensors(spec, family).into_iter().collect()).unwrap_or_default();
     let trained = matches!(method, Method::Full);
     let elements = |shape: &[usize]| shape.iter().product::<usize>() as u64;
-    let bytes = |t: &crate::formats::TensorInfo| match t.dtype.plain() {
-        Some(dtype) if !trained && t.shape.len() == 2 => {
+    let bytes = |t: &crate::formats::TensorInfo| match (t.dtype.plain(), quantizer) {
+        (_, Some(quantizer)) if nf4.contains(&t.name) => {
+            quantizer.layout.bytes(elements(&t.shape) as usize) as u64
+        }
+        (Some(dtype), _) if !trained && t.shape.len() == 2 => {
             elements(&t.shape) * dtype.size_in_bytes() as u64
         }
         _ => 4 * elements(&t.shape),

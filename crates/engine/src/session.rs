@@ -7,7 +7,7 @@ use crate::formats::ModelFiles;
 use crate::generate::{GenerateOptions, generate};
 use crate::machine;
 use crate::model::adapter::last_names;
-use crate::model::{self, Method, Model, adapter_files, write};
+use crate::model::{self, LoadOptions, Method, Model, adapter_files, write};
 use crate::options::{ComputeDtype, EngineOptions, MethodOptions};
 use crate::plan::{Plan, PlanError, plan};
 use crate::signal::Signal;
@@ -88,7 +88,16 @@ impl Session {
             return Err(PlanError(Box::new(plan)).into());
         }
         let (method, adapter) = method_of(options)?;
-        let mut model = model::load(&ctx, &files, &method, options.seed, signal)?;
+        let mut model = model::load(
+            &ctx,
+            &files,
+            LoadOptions {
+                method: &method,
+                quantization: options.quantization.as_ref(),
+                seed: options.seed,
+            },
+            signal,
+        )?;
         if let Some(tensors) = adapter {
             adapter_files::load_into(&mut model, &tensors)?;
         }

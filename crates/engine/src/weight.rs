@@ -1,9 +1,11 @@
-//! A weight matrix as an op sees it: a tensor, or a slice of a mapped file in its stored dtype.
+//! A weight matrix as an op sees it: a tensor, a slice of a mapped file in its stored dtype, or
+//! NF4 blocks.
 //!
 //! Only the packing of the matrix product and the embedding's gather know which.
 
 use crate::ctx::read;
 use crate::error::Result;
+use crate::nf4::Nf4Matrix;
 use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
 use std::sync::Arc;
@@ -17,6 +19,8 @@ pub enum Weight {
     Tensor(Tensor),
     /// Frozen, read where it lies in the file.
     Mapped(MappedMatrix),
+    /// Frozen, in 4 bits.
+    Nf4(Arc<Nf4Matrix>),
 }
 
 /// A matrix inside a mapped file. Made only by the readers in `formats/`, which checked bounds and
@@ -36,13 +40,16 @@ impl Weight {
         match self {
             Weight::Tensor(t) => Ok(t.dims2()?),
             Weight::Mapped(m) => Ok((m.rows, m.cols)),
+            Weight::Nf4(m) => Ok(m.dims()),
         }
     }
 
+    /// What the elements are stored as; 4-bit codes are bytes.
     pub fn dtype(&self) -> DType {
         match self {
             Weight::Tensor(t) => t.dtype(),
             Weight::Mapped(m) => m.dtype,
+            Weight::Nf4(_) => DType::U8,
         }
     }
 
@@ -50,6 +57,7 @@ impl Weight {
         match self {
             Weight::Tensor(t) => t.elem_count() * t.dtype().size_in_bytes(),
             Weight::Mapped(m) => m.rows * m.cols * m.dtype.size_in_bytes(),
+            Weight::Nf4(m) => m.bytes(),
         }
     }
 
@@ -62,6 +70,7 @@ impl Weight {
                 _ => read::<f32, R>(t, |x| f(Elements::F32(x))),
             },
             Weight::Mapped(m) => Ok(f(m.elements())),
+            Weight::Nf4(m) => Ok(f(m.elements())),
         }
     }
 
@@ -73,6 +82,7 @@ impl Weight {
             Weight::Mapped(m) => {
                 Ok(Tensor::from_vec(m.elements().to_f32(), (m.rows, m.cols), device)?)
             }
+            Weight::Nf4(m) => Ok(Tensor::from_vec(m.elements().to_f32(), m.dims(), device)?),
         }
     }
 }

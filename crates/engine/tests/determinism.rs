@@ -6,20 +6,24 @@ use engine::decoder::MicroBatch;
 use engine::formats::ModelFiles;
 use engine::formats::peft::{Bias, Modules};
 use engine::model::adapter::LoraOptions;
-use engine::model::{self, Method};
+use engine::model::quantize::{QuantType, QuantizationOptions};
+use engine::model::{self, LoadOptions, Method};
 use engine::signal::Signal;
 use engine::train::{OptimizerOptions, Trainer};
 use std::path::Path;
 
+/// What is trained, and how the frozen weights are kept.
+type Base = (Method, Option<QuantizationOptions>);
+
 /// Runs four steps and returns the bits of every loss and every trained value.
-fn run(method: &Method, threads: usize, recomputed_blocks: usize, seed: u64) -> Vec<u64> {
+fn run(base: &Base, threads: usize, recomputed_blocks: usize, seed: u64) -> Vec<u64> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../test/goldens/models/llama-bias");
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
     pool.install(|| {
         let files = ModelFiles::open(&dir).expect("the golden opens");
         let ctx = Ctx::cpu(Precision::Bf16);
-        let mut model =
-            model::load(&ctx, &files, method, seed, &Signal::default()).expect("a model");
+        let load = LoadOptions { method: &base.0, quantization: base.1.as_ref(), seed };
+        let mut model = model::load(&ctx, &files, load, &Signal::default()).expect("a model");
         let options = OptimizerOptions {
             beta1: 0.9,
             beta2: 0.999,
@@ -67,18 +71,27 @@ fn lora() -> Method {
     })
 }
 
+fn nf4() -> QuantizationOptions {
+    QuantizationOptions {
+        quant_type: QuantType::Nf4,
+        double_quant: true,
+        block_size: 64,
+        skip_modules: vec![],
+    }
+}
+
 #[test]
 fn bits_are_the_same_for_any_threads_and_any_recomputation() {
-    for method in [Method::Full, lora()] {
-        let want = run(&method, 1, 0, 7);
-        assert!(run(&method, 1, 0, 7) == want, "the same run twice");
-        assert!(run(&method, 2, 0, 7) == want, "two threads");
-        assert!(run(&method, 3, 1, 7) == want, "three threads, one block recomputed");
-        assert!(run(&method, 2, 99, 7) == want, "every block recomputed");
+    for base in [(Method::Full, None), (lora(), None), (lora(), Some(nf4()))] {
+        let want = run(&base, 1, 0, 7);
+        assert!(run(&base, 1, 0, 7) == want, "the same run twice");
+        assert!(run(&base, 2, 0, 7) == want, "two threads");
+        assert!(run(&base, 3, 1, 7) == want, "three threads, one block recomputed");
+        assert!(run(&base, 2, 99, 7) == want, "every block recomputed");
     }
 }
 
 #[test]
 fn another_seed_gives_other_first_values_and_other_dropout() {
-    assert!(run(&lora(), 1, 0, 7) != run(&lora(), 1, 0, 8));
+    assert!(run(&(lora(), None), 1, 0, 7) != run(&(lora(), None), 1, 0, 8));
 }

@@ -3,7 +3,7 @@
 use engine::ctx::{Ctx, Precision, read, write};
 use engine::decoder::MicroBatch;
 use engine::formats::ModelFiles;
-use engine::model::{self, Method, Model};
+use engine::model::{self, LoadOptions, Method, Model};
 use engine::signal::Signal;
 use engine::train::{OptimizerOptions, Trainer};
 use engine::{Code, Error};
@@ -13,7 +13,8 @@ fn open() -> (Model, Trainer) {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../test/goldens/models/llama-yarn");
     let files = ModelFiles::open(&dir).expect("the golden opens");
     let ctx = Ctx::cpu(Precision::F32);
-    let model = model::load(&ctx, &files, &Method::Full, 1, &Signal::default()).expect("a model");
+    let load = LoadOptions { method: &Method::Full, quantization: None, seed: 1 };
+    let model = model::load(&ctx, &files, load, &Signal::default()).expect("a model");
     let options = OptimizerOptions {
         beta1: 0.9,
         beta2: 0.999,

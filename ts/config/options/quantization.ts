@@ -13,7 +13,7 @@ export const QuantizationConfig = z.strictObject({
     source,
   }),
   bnb_4bit_quant_type: z.enum(['nf4', 'fp4']).default('fp4').meta({
-    description: 'The 4-bit code.',
+    description: 'The 4-bit code; nf4 is what is offered.',
     source,
   }),
   bnb_4bit_use_double_quant: z.boolean().default(false).meta({
@@ -35,5 +35,11 @@ export const QuantizationConfig = z.strictObject({
         'torch.float32': 'float32',
       },
     }),
+  llm_int8_skip_modules: z.array(z.string().min(1)).nullable().default(null).meta({
+    description:
+      'Linear layers that keep their stored type, by ending or by an expression from the start of the path.',
+    source,
+    default_text: 'none; the head is never quantised',
+  }),
 })
 export type QuantizationConfig = z.output<typeof QuantizationConfig>

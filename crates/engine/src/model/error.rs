@@ -14,6 +14,12 @@ pub enum ModelError {
     BadPattern { target: String, reason: String },
     #[error("modules_to_save: `{name}` matches no module of this model")]
     NoModuleToSave { name: String, modules: Vec<String> },
+    #[error("4-bit weights can't be trained: full fine-tuning needs the whole weights")]
+    QuantizedFull,
+    #[error("llm_int8_skip_modules: `{pattern}` is not a regular expression: {reason}")]
+    BadSkip { pattern: String, reason: String },
+    #[error("a block of {block_size} values can't be quantised")]
+    BlockSize { block_size: usize },
     #[error("the adapter has `{name}`, which this model does not")]
     AdapterTensor { name: String },
     #[error("the adapter lacks `{name}`")]
@@ -25,9 +31,12 @@ pub enum ModelError {
 impl ModelError {
     pub fn code(&self) -> Code {
         match self {
-            Self::NoTarget { .. } | Self::BadPattern { .. } | Self::NoModuleToSave { .. } => {
-                Code::Config
-            }
+            Self::NoTarget { .. }
+            | Self::BadPattern { .. }
+            | Self::NoModuleToSave { .. }
+            | Self::QuantizedFull
+            | Self::BadSkip { .. }
+            | Self::BlockSize { .. } => Code::Config,
             _ => Code::ModelFiles,
         }
     }
@@ -39,6 +48,9 @@ impl ModelError {
             }
             Self::NoModuleToSave { modules, .. } => format!("Its modules are {}.", modules.join(", ")),
             Self::BadPattern { .. } => "Name modules in a list, or write a pattern that matches their whole path.".into(),
+            Self::QuantizedFull => "Train a LoRA adapter on them, or leave load_in_4bit out.".into(),
+            Self::BadSkip { .. } => "Name modules, as `mlp.down_proj` or `model.layers.0`.".into(),
+            Self::BlockSize { .. } => "bitsandbytes takes blocks of 64.".into(),
             Self::MissingTensor { .. } | Self::WrongShape { .. } => {
                 "Check that config.json and the weights are of the same model; download it again if they are.".into()
             }

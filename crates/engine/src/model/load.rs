@@ -1,17 +1,20 @@
 //! From files to a [`Model`]: which tensor goes where, what is trained and what stays frozen.
 
 use super::adapter::{LoraOptions, Matcher, init_a, linear_paths};
+use super::quantize::{QuantizationOptions, Quantizer};
 use super::{Block, Linear, Lora, Model, ModelError, NormModule, Param};
 use crate::Result;
 use crate::ctx::Ctx;
 use crate::families::{self, Family};
 use crate::formats::peft::Bias;
 use crate::formats::{ModelFiles, Residency};
+use crate::nf4::Nf4Matrix;
 use crate::signal::Signal;
 use crate::spec::{DecoderSpec, Slot};
 use crate::weight::Weight;
 use candle_core::Tensor;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// What is trained.
 #[derive(Clone, Debug)]
@@ -24,15 +27,21 @@ pub enum Method {
     Lora(LoraOptions),
 }
 
-/// Reads a model. Trained tensors become f32; frozen ones stay as the files store them.
-/// `signal` counts bytes, and can stop between tensors.
-pub fn load(
-    ctx: &Ctx,
-    files: &ModelFiles,
-    method: &Method,
-    seed: u64,
-    signal: &Signal,
-) -> Result<Model> {
+/// What is made of the files.
+#[derive(Clone, Copy)]
+pub struct LoadOptions<'a> {
+    pub method: &'a Method,
+    /// None: frozen weights stay as the files store them.
+    pub quantization: Option<&'a QuantizationOptions>,
+    /// Of the adapter's first values.
+    pub seed: u64,
+}
+
+/// Reads a model. Trained tensors become f32; frozen ones stay as the files store them, or become
+/// NF4 one after another. `signal` counts bytes, and can stop between tensors.
+pub fn load(ctx: &Ctx, files: &ModelFiles, options: LoadOptions, signal: &Signal) -> Result<Model> {
+    let LoadOptions { method, quantization, seed } = options;
+    let quantizer = quantization.map(|options| Quantizer::new(options, method)).transpose()?;
     let (family, spec) = families::read(files.config(), |name| files.info(name).is_some())?;
     let linears = linear_paths(&spec, family.module);
     let matcher = match method {
@@ -49,6 +58,7 @@ pub fn load(
         family,
         method,
         matcher,
+        quantizer,
         seed,
         signal,
         params: vec![],
@@ -98,6 +108,7 @@ struct Loader<'a> {
     family: &'static Family,
     method: &'a Method,
     matcher: Option<Matcher>,
+    quantizer: Option<Quantizer>,
     seed: u64,
     signal: &'a Signal,
     params: Vec<Param>,
@@ -139,7 +150,7 @@ impl Loader<'_> {
         let targeted =
             slot.is_block_linear() && self.matcher.as_ref().is_some_and(|m| m.matches(&name));
         let (rows, cols) = self.spec.weight_dims(slot);
-        let (weight, dweight) = self.matrix(&name, &[rows, cols])?;
+        let (weight, dweight) = self.matrix(slot, &name, &[rows, cols])?;
         let (bias, dbias) = match self.spec.has_bias(slot) {
             true => {
                 self.vector(&name, "bias", rows, self.bias_training(&name, targeted), targeted)?
@@ -190,18 +201,35 @@ impl Loader<'_> {
         Ok(NormModule { name, weight, bias, dweight, dbias })
     }
 
-    fn matrix(&mut self, module: &str, dims: &[usize]) -> Result<(Weight, Option<Tensor>)> {
+    fn matrix(
+        &mut self,
+        slot: Slot,
+        module: &str,
+        dims: &[usize],
+    ) -> Result<(Weight, Option<Tensor>)> {
         let name = format!("{module}.weight");
         self.check(&name, dims)?;
         let training = self.module_training(module);
         if training == Training::Frozen {
-            return Ok((self.files.matrix(&name, Residency::Mapped)?, None));
+            return Ok((self.frozen(slot, module, &name)?, None));
         }
         let (_, data) = self.files.read_f32(&name)?;
         self.files.release(&name);
         let value = self.ctx.tensor(data, dims)?;
         let grad = self.train(name, &value, training, true)?;
         Ok((Weight::Tensor(value), Some(grad)))
+    }
+
+    fn frozen(&self, slot: Slot, module: &str, tensor: &str) -> Result<Weight> {
+        let stored = self.files.matrix(tensor, Residency::Mapped)?;
+        match &self.quantizer {
+            Some(quantizer) if quantizer.takes(slot, module) => {
+                let matrix = Nf4Matrix::quantize(self.ctx, &stored, quantizer.layout)?;
+                self.files.release(tensor);
+                Ok(Weight::Nf4(Arc::new(matrix)))
+            }
+            _ => Ok(stored),
+        }
     }
 
     /// A vector is small: always f32 in memory. `wrapped`: PEFT moved it below `base_layer`.

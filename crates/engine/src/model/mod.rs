@@ -5,10 +5,11 @@ pub mod adapter;
 pub mod adapter_files;
 mod error;
 mod load;
+pub mod quantize;
 pub mod write;
 
 pub use error::ModelError;
-pub use load::{Method, load};
+pub use load::{LoadOptions, Method, load};
 
 use crate::Result;
 use crate::ctx::Ctx;

@@ -294,12 +294,7 @@ impl Run<'_> {
     fn head_rows(&self, first: usize, n: usize) -> Mat<'_> {
         let (n, hidden) = (n.min(self.head.rows - first), self.head.cols);
         let range = first * hidden..(first + n) * hidden;
-        let elements = match self.head.data {
-            Elements::F32(w) => Elements::F32(&w[range]),
-            Elements::Bf16(w) => Elements::Bf16(&w[range]),
-            Elements::F16(w) => Elements::F16(&w[range]),
-        };
-        Mat::new(n, hidden, elements)
+        Mat::new(n, hidden, self.head.data.slice(range))
     }
 
     /// A weight as the matrix product counts it.

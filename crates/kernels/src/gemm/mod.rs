@@ -18,7 +18,9 @@ mod x86;
 mod x86_pack;
 
 use crate::Isa;
+use crate::nf4::{self, Nf4Blocks};
 use half::{bf16, f16};
+use std::ops::Range;
 
 use kernel::{Kernel, Portable};
 #[cfg(target_arch = "aarch64")]
@@ -33,6 +35,8 @@ pub enum Elements<'a> {
     F32(&'a [f32]),
     Bf16(&'a [bf16]),
     F16(&'a [f16]),
+    /// Frozen weights in 4 bits: unpacked while they are packed, never as a whole.
+    Nf4(Nf4Blocks<'a>),
 }
 
 /// A matrix seen through strides: element (i, j) is `data[i · row_stride + j · col_stride]`.
@@ -61,12 +65,26 @@ pub enum Store {
     Add,
 }
 
-impl Elements<'_> {
+impl<'a> Elements<'a> {
     pub fn len(&self) -> usize {
         match self {
             Elements::F32(x) => x.len(),
             Elements::Bf16(x) => x.len(),
             Elements::F16(x) => x.len(),
+            Elements::Nf4(x) => x.len(),
+        }
+    }
+
+    /// The elements of a range.
+    ///
+    /// # Panics
+    /// If the range reaches outside.
+    pub fn slice(self, range: Range<usize>) -> Elements<'a> {
+        match self {
+            Elements::F32(x) => Elements::F32(&x[range]),
+            Elements::Bf16(x) => Elements::Bf16(&x[range]),
+            Elements::F16(x) => Elements::F16(&x[range]),
+            Elements::Nf4(x) => Elements::Nf4(x.slice(range)),
         }
     }
 
@@ -79,6 +97,11 @@ impl Elements<'_> {
             Elements::F32(x) => x.to_vec(),
             Elements::Bf16(x) => x.iter().map(|v| v.to_f32()).collect(),
             Elements::F16(x) => x.iter().map(|v| v.to_f32()).collect(),
+            Elements::Nf4(x) => {
+                let mut values = vec![0.0; x.len()];
+                nf4::unpack(Isa::Portable, x, &mut values);
+                values
+            }
         }
     }
 }

@@ -8,6 +8,7 @@
 //! knows which operand it packs.
 
 use super::Elements;
+use crate::nf4::Nf4Blocks;
 use half::{bf16, f16};
 
 /// What a packed word holds.
@@ -51,10 +52,11 @@ impl Panel<'_> {
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(super) fn prefetch(&self, part: usize, parts: usize, fetch: impl Fn(*const u8)) {
-        let (first, size) = match self.data {
-            Elements::F32(x) => (x[self.start..].as_ptr().cast::<u8>(), size_of::<f32>()),
-            Elements::Bf16(x) => (x[self.start..].as_ptr().cast(), size_of::<bf16>()),
-            Elements::F16(x) => (x[self.start..].as_ptr().cast(), size_of::<f16>()),
+        let (first, bits) = match self.data {
+            Elements::F32(x) => (x.as_ptr().cast::<u8>(), 32),
+            Elements::Bf16(x) => (x.as_ptr().cast(), 16),
+            Elements::F16(x) => (x.as_ptr().cast(), 16),
+            Elements::Nf4(x) => (x.first_byte(), 4),
         };
         let (runs, stride, length) = match (self.k_stride, self.lane_stride) {
             (1, stride) => (self.lanes, stride, self.k),
@@ -62,8 +64,9 @@ impl Panel<'_> {
             _ => return,
         };
         for run in runs * part / parts..runs * (part + 1) / parts {
-            for byte in (0..length * size).step_by(64) {
-                fetch(first.wrapping_add(run * stride * size + byte));
+            let start = (self.start + run * stride) * bits / 8;
+            for byte in (0..length * bits / 8).step_by(64) {
+                fetch(first.wrapping_add(start + byte));
             }
         }
     }
@@ -120,6 +123,26 @@ impl Source for &[f16] {
         let run = &self[start..start + out.len()];
         for (out, x) in out.iter_mut().zip(run) {
             *out = f16_to_f32_bits(x.to_bits());
+        }
+    }
+}
+
+impl Source for Nf4Blocks<'_> {
+    #[inline(always)]
+    fn read(self, start: usize, out: &mut [u32]) {
+        Nf4Blocks::read(&self, start, out, f32::to_bits);
+    }
+}
+
+impl Elements<'_> {
+    /// The bits of the f32 values of the `out.len()` elements from `start` on.
+    #[inline(always)]
+    pub(crate) fn read(self, start: usize, out: &mut [u32]) {
+        match self {
+            Elements::F32(x) => x.read(start, out),
+            Elements::Bf16(x) => x.read(start, out),
+            Elements::F16(x) => x.read(start, out),
+            Elements::Nf4(x) => Source::read(x, start, out),
         }
     }
 }
@@ -189,6 +212,7 @@ pub(super) fn pack_panel<T: Transpose>(transpose: T, panel: &Panel, out: &mut [u
         Elements::F32(x) => pack_source(transpose, x, panel, out),
         Elements::Bf16(x) => pack_source(transpose, x, panel, out),
         Elements::F16(x) => pack_source(transpose, x, panel, out),
+        Elements::Nf4(x) => pack_source(transpose, x, panel, out),
     }
 }
 

@@ -1,6 +1,7 @@
 //! One property suite for every instruction set, against a naive product in f64.
 
 use super::*;
+use crate::nf4::Scales;
 use proptest::prelude::*;
 
 /// An operand: its elements in storage, and how the view walks over them.
@@ -261,4 +262,45 @@ fn an_empty_sum_is_zero_and_adds_nothing() {
     assert_eq!(c, [1.0, 2.0, 3.0, 4.0]);
     gemm(Isa::best(), Precision::F32, 1.0, none, none.t(), Store::Overwrite, &mut c);
     assert_eq!(c, [0.0; 4]);
+}
+
+#[test]
+fn four_bit_weights_give_the_bits_of_their_unpacked_values() {
+    // Rows that end inside of blocks and of bytes; thin and wide products; several blocks of k.
+    for (n_out, n_in, block_size) in [(70, 130, 64), (33, 51, 64), (129, 1100, 128), (9, 7, 6)] {
+        let w = random(n_out * n_in, 3);
+        let mut codes = vec![0; w.len().div_ceil(2)];
+        let mut absmax = vec![0.0; w.len().div_ceil(block_size)];
+        nf4::quantize(Isa::Portable, Elements::F32(&w), block_size, &mut codes, &mut absmax);
+        let mut nested = vec![0; absmax.len()];
+        let mut absmax2 = vec![0.0; absmax.len().div_ceil(nf4::NESTED_BLOCK_SIZE)];
+        let offset = nf4::quantize_scales(Isa::Portable, &absmax, &mut nested, &mut absmax2);
+        let (codes2, absmax2) = (&*nested, &*absmax2);
+        for scales in [Scales::Plain(&absmax), Scales::Nested { codes: codes2, absmax2, offset }] {
+            let blocks = Elements::Nf4(Nf4Blocks::new(&codes, scales, block_size, w.len()));
+            let values = blocks.to_f32();
+            for isa in Isa::available() {
+                for precision in [Precision::F32, Precision::Bf16] {
+                    for n in [1, 3, 40, 300] {
+                        let x = random(n * n_in.max(n_out), 4);
+                        let run = |w: Elements, dx: bool| {
+                            let w = Mat::new(n_out, n_in, w);
+                            let (w, k) = if dx { (w, n_out) } else { (w.t(), n_in) };
+                            let mut c = vec![0.5f32; n * w.cols];
+                            let x = Mat::new(n, k, Elements::F32(&x[..n * k]));
+                            gemm(isa, precision, 1.0, x, w, Store::Add, &mut c);
+                            c.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
+                        };
+                        for dx in [false, true] {
+                            assert!(
+                                run(blocks, dx) == run(Elements::F32(&values), dx),
+                                "{} {precision:?} {n}x{n_out}x{n_in}, dx {dx}",
+                                isa.name()
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

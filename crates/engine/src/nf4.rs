@@ -1,0 +1,149 @@
+//! A frozen weight in 4 bits: NF4 codes with the maxima of their blocks, plain or in 8 bits.
+//!
+//! Made once, from where the weight lies; never trained and never written.
+
+use crate::ctx::Ctx;
+use crate::error::Result;
+use crate::weight::Weight;
+use kernels::gemm::Elements;
+use kernels::nf4::{self, NESTED_BLOCK_SIZE, Nf4Blocks, Scales};
+
+/// How values become 4-bit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nf4Layout {
+    /// Values that share one maximum: at least 1, at most [`nf4::BLOCK_SIZE_MAX`].
+    pub block_size: usize,
+    pub scales: ScaleBits,
+}
+
+/// How the blocks' maxima are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScaleBits {
+    /// In f32.
+    Plain,
+    /// In 8 bits, less their mean: double quantisation.
+    Nested,
+}
+
+impl Nf4Layout {
+    /// The bytes that so many values take.
+    pub fn bytes(self, values: usize) -> usize {
+        let blocks = values.div_ceil(self.block_size);
+        let scales = match self.scales {
+            ScaleBits::Plain => 4 * blocks,
+            ScaleBits::Nested => blocks + 4 * blocks.div_ceil(NESTED_BLOCK_SIZE) + 4,
+        };
+        values.div_ceil(2) + scales
+    }
+}
+
+/// A matrix `[rows, cols]`.
+pub struct Nf4Matrix {
+    codes: Vec<u8>,
+    scales: OwnedScales,
+    layout: Nf4Layout,
+    rows: usize,
+    cols: usize,
+}
+
+enum OwnedScales {
+    Plain(Vec<f32>),
+    Nested { codes: Vec<u8>, absmax2: Vec<f32>, offset: f32 },
+}
+
+impl Nf4Matrix {
+    /// Quantises a weight, on all threads, a part at a time.
+    pub fn quantize(ctx: &Ctx, weight: &Weight, layout: Nf4Layout) -> Result<Nf4Matrix> {
+        let (rows, cols) = weight.dims()?;
+        let values = rows * cols;
+        let blocks = values.div_ceil(layout.block_size);
+        let mut codes = vec![0; values.div_ceil(2)];
+        let mut absmax = vec![0.0; blocks];
+        weight.with_elements(|x| {
+            nf4::quantize(ctx.isa, x, layout.block_size, &mut codes, &mut absmax);
+        })?;
+        let scales = match layout.scales {
+            ScaleBits::Plain => OwnedScales::Plain(absmax),
+            ScaleBits::Nested => {
+                let mut codes = vec![0; blocks];
+                let mut absmax2 = vec![0.0; blocks.div_ceil(NESTED_BLOCK_SIZE)];
+                let offset = nf4::quantize_scales(ctx.isa, &absmax, &mut codes, &mut absmax2);
+                OwnedScales::Nested { codes, absmax2, offset }
+            }
+        };
+        Ok(Nf4Matrix { codes, scales, layout, rows, cols })
+    }
+
+    /// `(rows, cols)`.
+    pub fn dims(&self) -> (usize, usize) {
+        (self.rows, self.cols)
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.layout.bytes(self.rows * self.cols)
+    }
+
+    pub fn elements(&self) -> Elements<'_> {
+        let scales = match &self.scales {
+            OwnedScales::Plain(absmax) => Scales::Plain(absmax),
+            OwnedScales::Nested { codes, absmax2, offset } => {
+                Scales::Nested { codes, absmax2, offset: *offset }
+            }
+        };
+        let values = self.rows * self.cols;
+        Elements::Nf4(Nf4Blocks::new(&self.codes, scales, self.layout.block_size, values))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ctx::{Precision, read};
+    use crate::ops::linear;
+    use crate::testing::tensor;
+    use candle_core::{DType, Device};
+    use std::sync::Arc;
+
+    #[test]
+    fn a_linear_computes_with_the_unpacked_values() -> Result<()> {
+        let ctx = Ctx::cpu(Precision::F32);
+        for scales in [ScaleBits::Plain, ScaleBits::Nested] {
+            for dtype in [DType::F32, DType::BF16] {
+                let w = Weight::Tensor(tensor(1, &[35, 51]).to_dtype(dtype)?);
+                let layout = Nf4Layout { block_size: 64, scales };
+                let packed = Weight::Nf4(Arc::new(Nf4Matrix::quantize(&ctx, &w, layout)?));
+                let values = Weight::Tensor(packed.to_tensor(&Device::Cpu)?);
+                assert_eq!(packed.dims()?, (35, 51));
+                let error = (values.to_tensor(&Device::Cpu)? - w.to_tensor(&Device::Cpu)?)?;
+                let worst = error.abs()?.max_all()?.to_scalar::<f32>()?;
+                assert!((1e-3..0.5).contains(&worst), "{worst}");
+                let (x, dy) = (tensor(2, &[9, 51]), tensor(3, &[9, 35]));
+                let y = |w| read::<f32, _>(&linear::forward(&ctx, &x, w, None)?, <[f32]>::to_vec);
+                let dx =
+                    |w| read::<f32, _>(&linear::backward_input(&ctx, &dy, w)?, <[f32]>::to_vec);
+                assert_eq!(y(&packed)?, y(&values)?);
+                assert_eq!(dx(&packed)?, dx(&values)?);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn bytes_are_those_that_are_held() -> Result<()> {
+        let ctx = Ctx::cpu(Precision::F32);
+        let w = Weight::Tensor(tensor(1, &[151, 151]));
+        for block_size in [64, 100] {
+            for scales in [ScaleBits::Plain, ScaleBits::Nested] {
+                let matrix = Nf4Matrix::quantize(&ctx, &w, Nf4Layout { block_size, scales })?;
+                let held = match &matrix.scales {
+                    OwnedScales::Plain(absmax) => size_of_val(&**absmax),
+                    OwnedScales::Nested { codes, absmax2, offset } => {
+                        codes.len() + size_of_val(&**absmax2) + size_of_val(offset)
+                    }
+                };
+                assert_eq!(matrix.bytes(), matrix.codes.len() + held);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,150 @@
+//! From values to NF4 codes and block maxima, and from the maxima to 8-bit codes.
+//!
+//! ```text
+//! absmax = max|x|                     per block of block_size
+//! s      = x · (1 / absmax)           x / absmax in a last block that is not full
+//! code   = #{midpoints of CODE < s}
+//!
+//! offset  = mean(absmax)              in f64
+//! z       = absmax − offset
+//! absmax2 = max|z|                    per 256
+//! q       = #{midpoints of DYNAMIC_CODE < z · (1 / absmax2)}
+//! ```
+//! A block of zeros has the maximum 0 and the codes of 0. A value that is not finite makes the
+//! maximum, and so the block, NaN or infinite: the loss then says so.
+
+use super::NESTED_BLOCK_SIZE;
+use super::tables::{DYNAMIC_MIDPOINTS, DYNAMIC_ZERO, MIDPOINTS, ZERO};
+use crate::Isa;
+use crate::blocks::ELEMENTS;
+use crate::gemm::Elements;
+use crate::simd::shells;
+use rayon::prelude::*;
+
+/// Values in a block, at most.
+pub const BLOCK_SIZE_MAX: usize = 1 << 16;
+/// Maxima that a task quantises.
+const CHUNK_MAXIMA: usize = 16 * NESTED_BLOCK_SIZE;
+
+/// Quantises `x`, read in the type that it is stored in.
+///
+/// Shapes: x `[n]` · codes `[n / 2]` and absmax `[n / block_size]`, rounded up.
+///
+/// # Panics
+/// If the lengths do not fit each other, or the block size is 0 or above [`BLOCK_SIZE_MAX`].
+pub fn quantize(isa: Isa, x: Elements, block_size: usize, codes: &mut [u8], absmax: &mut [f32]) {
+    let n = x.len();
+    assert!((1..=BLOCK_SIZE_MAX).contains(&block_size), "nf4: blocks of {block_size}");
+    assert_eq!(codes.len(), n.div_ceil(2), "nf4: codes for {n} values");
+    assert_eq!(absmax.len(), n.div_ceil(block_size), "nf4: blocks of {n} values");
+    // An even number of blocks, so that each chunk begins with a byte.
+    let blocks = (ELEMENTS / block_size).max(1).next_multiple_of(2);
+    let size = blocks * block_size;
+    codes.par_chunks_mut(size / 2).zip(absmax.par_chunks_mut(blocks)).enumerate().for_each(
+        |(chunk, (codes, absmax))| {
+            let x = x.slice(chunk * size..n.min((chunk + 1) * size));
+            quantize_chunk(isa, x, block_size, codes, absmax);
+        },
+    );
+}
+
+/// Quantises block maxima and returns their offset.
+///
+/// Shapes: absmax, codes `[n]` · absmax2 `[n / 256]`, rounded up.
+///
+/// # Panics
+/// If the lengths do not fit each other.
+pub fn quantize_scales(isa: Isa, absmax: &[f32], codes: &mut [u8], absmax2: &mut [f32]) -> f32 {
+    let n = absmax.len();
+    assert_eq!(codes.len(), n, "nf4: codes for {n} maxima");
+    assert_eq!(absmax2.len(), n.div_ceil(NESTED_BLOCK_SIZE), "nf4: absmax2 for {n} maxima");
+    let sum = |block: &[f32]| block.iter().map(|&a| f64::from(a)).sum::<f64>();
+    let total: f64 = absmax.chunks(NESTED_BLOCK_SIZE).map(sum).sum();
+    let offset = if n == 0 { 0.0 } else { (total / n as f64) as f32 };
+    absmax
+        .par_chunks(CHUNK_MAXIMA)
+        .zip(codes.par_chunks_mut(CHUNK_MAXIMA))
+        .zip(absmax2.par_chunks_mut(CHUNK_MAXIMA / NESTED_BLOCK_SIZE))
+        .for_each(|((absmax, codes), absmax2)| scales_chunk(isa, absmax, offset, codes, absmax2));
+    offset
+}
+
+shells! {
+    fn quantize_chunk(x: Elements, block_size: usize, codes: &mut [u8], absmax: &mut [f32]) = quantize_body;
+    fn scales_chunk(absmax: &[f32], offset: f32, codes: &mut [u8], absmax2: &mut [f32]) = scales_body;
+}
+
+#[inline(always)]
+fn quantize_body(x: Elements, block_size: usize, codes: &mut [u8], absmax: &mut [f32]) {
+    let mut values = vec![0u32; x.len()];
+    x.read(0, &mut values);
+    let mut nibbles = vec![ZERO; codes.len() * 2]; // also the one behind an odd number of values
+    let blocks = values.chunks(block_size).zip(nibbles.chunks_mut(block_size));
+    for ((values, nibbles), absmax) in blocks.zip(absmax) {
+        *absmax = max_abs(values);
+        quantize_block(values, *absmax, block_size, nibbles);
+    }
+    for (byte, [high, low]) in codes.iter_mut().zip(nibbles.as_chunks::<2>().0) {
+        *byte = high << 4 | low;
+    }
+}
+
+/// Shapes: values `[n]`, as bits · nibbles `[n]` or longer.
+#[inline(always)]
+fn quantize_block(values: &[u32], absmax: f32, block_size: usize, nibbles: &mut [u8]) {
+    if absmax == 0.0 {
+        return;
+    }
+    if values.len() == block_size {
+        let factor = 1.0 / absmax;
+        for (code, &x) in nibbles.iter_mut().zip(values) {
+            *code = nearest(f32::from_bits(x) * factor);
+        }
+    } else {
+        for (code, &x) in nibbles.iter_mut().zip(values) {
+            *code = nearest(f32::from_bits(x) / absmax);
+        }
+    }
+}
+
+/// Values outside of ±1 get the code of ±1: clamping them first would change nothing.
+#[inline(always)]
+fn nearest(s: f32) -> u8 {
+    let mut below = 0u32;
+    for midpoint in MIDPOINTS {
+        below += u32::from(midpoint < s);
+    }
+    below as u8
+}
+
+#[inline(always)]
+fn scales_body(absmax: &[f32], offset: f32, codes: &mut [u8], absmax2: &mut [f32]) {
+    let blocks = absmax.chunks(NESTED_BLOCK_SIZE).zip(codes.chunks_mut(NESTED_BLOCK_SIZE));
+    for ((absmax, codes), absmax2) in blocks.zip(absmax2) {
+        let mut z = [0u32; NESTED_BLOCK_SIZE];
+        for (z, absmax) in z.iter_mut().zip(absmax) {
+            *z = (absmax - offset).to_bits();
+        }
+        *absmax2 = max_abs(&z);
+        if *absmax2 == 0.0 {
+            codes.fill(DYNAMIC_ZERO);
+            continue;
+        }
+        let factor = 1.0 / *absmax2;
+        for (code, z) in codes.iter_mut().zip(z) {
+            let s = f32::from_bits(z) * factor;
+            *code = DYNAMIC_MIDPOINTS.partition_point(|midpoint| *midpoint < s) as u8;
+        }
+    }
+}
+
+/// The largest magnitude of values given as bits. As whole numbers the bits of magnitudes have the
+/// same order, infinity above all numbers and NaN above infinity.
+#[inline(always)]
+fn max_abs(values: &[u32]) -> f32 {
+    let mut max = 0;
+    for x in values {
+        max = max.max(x & 0x7fff_ffff);
+    }
+    f32::from_bits(max)
+}

@@ -1,0 +1,180 @@
+//! What holds for any values; the reference results are compared in `bench/golden`.
+
+use super::tables::{DYNAMIC_ZERO, ZERO};
+use super::*;
+use crate::gemm::Elements;
+use crate::testing::{same_bits, values};
+use half::{bf16, f16};
+use proptest::prelude::*;
+
+/// Codes and maxima, plain and nested.
+#[derive(Debug, PartialEq)]
+struct Packed {
+    codes: Vec<u8>,
+    absmax: Vec<f32>,
+    nested: Vec<u8>,
+    absmax2: Vec<f32>,
+    offset: f32,
+    block_size: usize,
+    len: usize,
+}
+
+impl Packed {
+    fn new(isa: Isa, x: Elements, block_size: usize) -> Packed {
+        let blocks = x.len().div_ceil(block_size);
+        let mut packed = Packed {
+            codes: vec![0; x.len().div_ceil(2)],
+            absmax: vec![0.0; blocks],
+            nested: vec![0; blocks],
+            absmax2: vec![0.0; blocks.div_ceil(NESTED_BLOCK_SIZE)],
+            offset: 0.0,
+            block_size,
+            len: x.len(),
+        };
+        quantize(isa, x, block_size, &mut packed.codes, &mut packed.absmax);
+        packed.offset =
+            quantize_scales(isa, &packed.absmax, &mut packed.nested, &mut packed.absmax2);
+        packed
+    }
+
+    fn plain(&self) -> Nf4Blocks<'_> {
+        Nf4Blocks::new(&self.codes, Scales::Plain(&self.absmax), self.block_size, self.len)
+    }
+
+    fn nested(&self) -> Nf4Blocks<'_> {
+        let (codes, absmax2) = (&*self.nested, &*self.absmax2);
+        let scales = Scales::Nested { codes, absmax2, offset: self.offset };
+        Nf4Blocks::new(&self.codes, scales, self.block_size, self.len)
+    }
+
+    fn code(&self, i: usize) -> u8 {
+        let byte = self.codes[i / 2];
+        if i.is_multiple_of(2) { byte >> 4 } else { byte & 15 }
+    }
+}
+
+fn unpacked(isa: Isa, x: Nf4Blocks) -> Vec<f32> {
+    let mut out = vec![0.0; x.len()];
+    unpack(isa, x, &mut out);
+    out
+}
+
+#[test]
+fn bits_depend_on_no_instruction_set_and_no_threads() {
+    for (len, block_size) in [(0, 64), (1, 64), (100_001, 64), (70_000, 24), (70_001, 7)] {
+        let x = values(3, len);
+        let all = same_bits(|isa| {
+            let packed = Packed::new(isa, Elements::F32(&x), block_size);
+            let mut bits = unpacked(isa, packed.plain());
+            bits.extend(unpacked(isa, packed.nested()));
+            bits.extend(packed.codes.iter().map(|&code| f32::from(code)));
+            bits.extend(packed.nested.iter().map(|&code| f32::from(code)));
+            bits
+        });
+        assert!(all.len() >= 2 * len);
+    }
+}
+
+#[test]
+fn sixteen_bit_values_count_as_their_f32_values() {
+    let x = values(4, 5001);
+    let halves: Vec<f16> = x.iter().map(|x| f16::from_f32(*x)).collect();
+    let brains: Vec<bf16> = x.iter().map(|x| bf16::from_f32(*x)).collect();
+    for isa in Isa::available() {
+        for stored in [Elements::F16(&halves), Elements::Bf16(&brains)] {
+            let wide = stored.to_f32();
+            let want = Packed::new(isa, Elements::F32(&wide), 64);
+            assert_eq!(Packed::new(isa, stored, 64), want, "{}", isa.name());
+        }
+    }
+}
+
+#[test]
+fn tables_ascend_and_their_values_come_back() {
+    assert!(CODE.is_sorted_by(|a, b| a < b) && DYNAMIC_CODE.is_sorted_by(|a, b| a < b));
+    assert_eq!((CODE[usize::from(ZERO)], DYNAMIC_CODE[usize::from(DYNAMIC_ZERO)]), (0.0, 0.0));
+    let x: Vec<f32> = CODE.iter().map(|code| code * 0.375).collect();
+    let packed = Packed::new(Isa::Portable, Elements::F32(&x), 16);
+    assert_eq!((0..16).map(|i| packed.code(i)).collect::<Vec<_>>(), Vec::from_iter(0..16));
+    assert_eq!(unpacked(Isa::Portable, packed.plain()), x);
+}
+
+#[test]
+fn zeros_have_the_code_of_zero_and_so_has_the_missing_nibble() {
+    let packed = Packed::new(Isa::Portable, Elements::F32(&[0.0; 131]), 64);
+    assert_eq!(packed.codes, [0x77; 66]);
+    assert_eq!(packed.nested, [DYNAMIC_ZERO; 3]);
+    assert_eq!((packed.absmax.as_slice(), packed.absmax2.as_slice()), (&[0.0; 3][..], &[0.0][..]));
+    assert_eq!(unpacked(Isa::Portable, packed.nested()), [0.0; 131]);
+    let packed = Packed::new(Isa::Portable, Elements::F32(&[1.0, -2.0, 2.0]), 64);
+    assert_eq!(packed.codes, [0xc0, 0xf7]); // 0.5 lies nearest to 0.44
+}
+
+#[test]
+fn a_value_that_is_not_finite_is_not_hidden() {
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut x = values(5, 256);
+        x[70] = bad;
+        for isa in Isa::available() {
+            let packed = Packed::new(isa, Elements::F32(&x), 64);
+            let values = unpacked(isa, packed.plain());
+            assert!(values[64..128].iter().any(|x| !x.is_finite()));
+            assert!(values[128..].iter().all(|x| x.is_finite()));
+            assert!(unpacked(isa, packed.nested()).iter().any(|x| !x.is_finite()));
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn codes_are_the_nearest_and_ascend_with_the_values(
+        mut x in prop::collection::vec(-3.0f32..3.0, 1..400),
+        block_size in 1usize..150,
+    ) {
+        for block in x.chunks_mut(block_size) {
+            block.sort_by(f32::total_cmp);
+        }
+        let packed = Packed::new(Isa::best(), Elements::F32(&x), block_size);
+        for (i, &x) in x.iter().enumerate() {
+            let absmax = f64::from(packed.absmax[i / block_size]);
+            let s = if absmax == 0.0 { 0.0 } else { f64::from(x) / absmax };
+            let distance = |code: u8| (f64::from(CODE[usize::from(code)]) - s).abs();
+            let code = packed.code(i);
+            let nearest = (0..16).map(distance).fold(f64::INFINITY, f64::min);
+            prop_assert!(distance(code) <= nearest + 1e-6, "{x} of {absmax} got {code}");
+            prop_assert!(i % block_size == 0 || packed.code(i - 1) <= code);
+        }
+    }
+
+    #[test]
+    fn nested_maxima_are_the_nearest(x in prop::collection::vec(-3.0f32..3.0, 1..2000)) {
+        let packed = Packed::new(Isa::best(), Elements::F32(&x), 2);
+        for (i, &absmax) in packed.absmax.iter().enumerate() {
+            let absmax2 = f64::from(packed.absmax2[i / NESTED_BLOCK_SIZE]);
+            let z = f64::from(absmax - packed.offset);
+            let distance = |value: f32| (f64::from(value) * absmax2 - z).abs();
+            let got = distance(DYNAMIC_CODE[usize::from(packed.nested[i])]);
+            let nearest = DYNAMIC_CODE.into_iter().map(distance).fold(f64::INFINITY, f64::min);
+            prop_assert!(got <= nearest + 1e-6 * absmax2);
+        }
+    }
+
+    #[test]
+    fn any_part_is_unpacked_as_in_the_whole(
+        len in 1usize..700,
+        block_size in 1usize..130,
+        ends in (any::<prop::sample::Index>(), any::<prop::sample::Index>()),
+    ) {
+        let x = values(6, len);
+        let packed = Packed::new(Isa::best(), Elements::F32(&x), block_size);
+        let (a, b) = (ends.0.index(len), ends.1.index(len));
+        let range = a.min(b)..a.max(b) + 1;
+        for blocks in [packed.plain(), packed.nested()] {
+            let whole = unpacked(Isa::best(), blocks);
+            let part = unpacked(Isa::best(), blocks.slice(range.clone()));
+            prop_assert_eq!(&part, &whole[range.clone()]);
+            let inner = blocks.slice(range.clone()).slice(range.len() / 2..range.len());
+            prop_assert_eq!(&unpacked(Isa::best(), inner), &part[range.len() / 2..]);
+        }
+    }
+}
