@@ -30,6 +30,7 @@ export const failed = (code: NativeCode): Failed => ({ error: { code, message: '
 
 export interface Answers {
   plan?: Plan
+  unusedTensors?: string[]
   /** How often `progress` is asked before the session is loaded. */
   loadPolls?: number
   /** The answer to step `index`, from 0. */
@@ -104,7 +105,7 @@ export const recordedEngine = (answers: Answers = {}): { engine: TrainEngine; as
         async load() {
           asked.calls.push('load')
           await polledEnough
-          return json({ modelType: 'llama', plan })
+          return json({ modelType: 'llama', plan, unusedTensors: answers.unusedTensors ?? [] })
         },
         progress() {
           pollsLeft -= 1
@@ -140,6 +141,7 @@ export const recordedEngine = (answers: Answers = {}): { engine: TrainEngine; as
         },
         async close() {
           asked.calls.push('close')
+          return { done: true }
         },
       }
     },

@@ -90,7 +90,7 @@ export interface Session {
   saveModel(dir: string): Promise<{ done: boolean } | Failed>
   /** Stops what runs at the next block; the running call answers Failed with code CANCELLED. */
   cancel(): void
-  close(): Promise<void>
+  close(): Promise<{ done: boolean } | Failed>
 }
 
 /** The addon. */
@@ -166,6 +166,10 @@ export interface SessionInfo {
   vocabSize: number
   maxPositions: number
   linearModules: string[]
+  /** Tensors of the files that the architecture has no place for: they are not read. */
+  unusedTensors: string[]
+  /** End tokens that generation_config.json, or else config.json, names. */
+  eosIds?: number[]
   threads: number
   isa: string
   plan: Plan

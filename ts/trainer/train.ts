@@ -203,7 +203,20 @@ async function* load(session: Session): AsyncGenerator<TrainEvent> {
     const leftMs = doneBytes > 0 ? (elapsedMs / doneBytes) * (totalBytes - doneBytes) : null
     return { type: 'loading', doneBytes, totalBytes, elapsedMs, leftMs }
   })
-  yield { type: 'loaded', model: unwrapJson<SessionInfo>(result), elapsedMs: performance.now() - started }
+  const model = unwrapJson<SessionInfo>(result)
+  yield { type: 'loaded', model, elapsedMs: performance.now() - started }
+  const message = unusedText(model.unusedTensors)
+  if (message !== null) yield { type: 'notice', message }
+}
+
+const namedTensors = 5
+
+/** null where every tensor has its place. */
+const unusedText = (names: readonly string[]): string | null => {
+  if (names.length === 0) return null
+  const shown = names.slice(0, namedTensors).join(', ') + (names.length > namedTensors ? ', …' : '')
+  const many = names.length > 1
+  return `the model's files hold ${names.length} tensor${many ? 's' : ''} that this architecture has no place for: ${shown}`
 }
 
 async function* save(
