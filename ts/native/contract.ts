@@ -88,7 +88,7 @@ export interface Session {
   generate(ids: Uint32Array, optionsJson: string): Promise<{ ids: Uint32Array } | Failed>
   saveAdapter(dir: string, baseModelName: string): Promise<{ done: boolean } | Failed>
   saveModel(dir: string): Promise<{ done: boolean } | Failed>
-  /** Stops what runs at the next block; the running call answers Failed with code CANCELLED. */
+  /** Stops what runs at the next block: it answers with the code CANCELLED, and so does every later call that computes. */
   cancel(): void
   close(): Promise<{ done: boolean } | Failed>
 }
