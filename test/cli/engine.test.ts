@@ -191,13 +191,16 @@ test('colours stand in place of words', (t) => {
 test('generate asks once and closes the session', async (t) => {
   const calls: unknown[] = []
   const session: Partial<Session> = {
-    load: async () => ({ json: '{}' }),
+    load: async () => ({ json: JSON.stringify({ eosIds: [7, 0, 9] }) }),
     generate: async (ids, json) => {
       calls.push(String.fromCharCode(...ids), JSON.parse(json))
       return { ids: Uint32Array.of(72, 105) }
     },
     cancel: () => undefined,
-    close: async () => void calls.push('closed'),
+    close: async () => {
+      calls.push('closed')
+      return { done: true }
+    },
   }
   const openSession = (json: string): Session => {
     calls.push(JSON.parse(json))
@@ -226,7 +229,7 @@ test('generate asks once and closes the session', async (t) => {
     topP: 1,
     repetitionPenalty: 1,
     seed: 42,
-    eosIds: [0],
+    eosIds: [7, 0, 9],
     adapterEnabled: true,
   })
   t.is(calls[3], 'closed')

@@ -93,14 +93,58 @@ const report = (
 
 test('on a terminal the log lines stay whole above the bar, and the bar stays at the end', (t) => {
   const screen = new Recorded(true)
-  report(screen, screen, [step(1, 1000), log(1), step(2, 2000), log(2), step(4, 4000), done])
+  const saved: TrainEvent = { type: 'saved', what: 'adapter', path: 'out' }
+  report(screen, screen, [step(1, 1000), log(1), step(2, 2000), log(2), step(4, 4000), saved, done])
   t.deepEqual(screen.lines, [
     "{'loss': 2.5, 'grad_norm': 1.5, 'learning_rate': 1e-05, 'epoch': 0.25}",
     "{'loss': 2.5, 'grad_norm': 1.5, 'learning_rate': 1e-05, 'epoch': 0.5}",
-    "{'train_runtime': 4.0, 'train_samples_per_second': 4.0, 'train_steps_per_second': 1.0, 'train_loss': 2.5, 'epoch': 1.0}",
     '100%|██████████| 4/4 [00:04<00:00, 1.00s/it, loss 2.5000, 600 tokens/s]',
+    'Saved adapter to out',
+    "{'train_runtime': 4.0, 'train_samples_per_second': 4.0, 'train_steps_per_second': 1.0, 'train_loss': 2.5, 'epoch': 1.0}",
     '',
   ])
+})
+
+test('the bar stands before the first step is done, and gives way to an evaluation while that lasts', (t) => {
+  const screen = new Recorded(true)
+  const start: TrainEvent = {
+    type: 'start',
+    totalSteps: 4,
+    stepsPerEpoch: 4,
+    epochs: 1,
+    warmupSteps: 0,
+    microBatchRows: 2,
+    gradientAccumulationSteps: 8,
+    trainRows: 64,
+  }
+  const evaluating: TrainEvent = {
+    type: 'evaluating',
+    step: 2,
+    doneBatches: 5,
+    totalBatches: 5,
+    elapsedMs: 5000,
+  }
+  const evaluated: TrainEvent = {
+    type: 'eval',
+    log: {
+      eval_loss: 2,
+      eval_runtime: 5,
+      eval_samples_per_second: 1,
+      eval_steps_per_second: 1,
+      epoch: 0.5,
+      step: 2,
+    },
+  }
+  const take = createReport({ stdout: screen, stderr: screen, format: 'text', progressStyle: 'shown' })
+  const last = (): string | undefined => screen.lines.at(-1)
+  take(start)
+  t.is(last(), '  0%|          | 0/4 [00:00<?, ?it/s]')
+  take(step(4, 2000))
+  take(evaluating)
+  t.is(last(), 'Evaluating: 100%|██████████| 5/5 [00:05<00:00, 1.00s/it]')
+  take(evaluated)
+  t.is(last(), '100%|██████████| 4/4 [00:02<00:00, 2.00it/s, loss 2.5000, 600 tokens/s]')
+  t.regex(screen.lines.at(-2) ?? '', /^\{'eval_loss': 2\.0, /)
 })
 
 test('elsewhere there is no bar and no carriage return, but a line of progress now and then', (t) => {

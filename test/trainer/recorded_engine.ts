@@ -7,6 +7,7 @@ import type {
   Failed,
   NativeCode,
   Plan,
+  SessionInfo,
   StepBatch,
   StepReport,
 } from '../../ts/native/contract.js'
@@ -30,6 +31,7 @@ export const failed = (code: NativeCode): Failed => ({ error: { code, message: '
 
 export interface Answers {
   plan?: Plan
+  info?: Partial<SessionInfo>
   /** How often `progress` is asked before the session is loaded. */
   loadPolls?: number
   /** The answer to step `index`, from 0. */
@@ -104,7 +106,14 @@ export const recordedEngine = (answers: Answers = {}): { engine: TrainEngine; as
         async load() {
           asked.calls.push('load')
           await polledEnough
-          return json({ modelType: 'llama', plan })
+          return json({
+            modelType: 'llama',
+            vocabSize: 128,
+            maxPositions: 64,
+            unusedTensors: [],
+            plan,
+            ...answers.info,
+          })
         },
         progress() {
           pollsLeft -= 1
@@ -140,6 +149,7 @@ export const recordedEngine = (answers: Answers = {}): { engine: TrainEngine; as
         },
         async close() {
           asked.calls.push('close')
+          return { done: true }
         },
       }
     },

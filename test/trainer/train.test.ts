@@ -31,6 +31,7 @@ test('a run: its events and its calls, in order, and what it leaves', async (t) 
     ],
   )
   t.deepEqual(asked.calls, [
+    'plan',
     'openTokenizer the/model',
     'plan',
     'openSession',
@@ -43,7 +44,7 @@ test('a run: its events and its calls, in order, and what it leaves', async (t) 
     'cancel',
     'close',
   ])
-  t.like(asked.options[0], {
+  t.like(asked.options[1], {
     model: 'the/model',
     method: { kind: 'lora' },
     plan: { seqLength: 2, microBatch: 1, gradientAccumulation: 2 },
@@ -65,6 +66,18 @@ test('the rate of a step is the one that is logged for it', async (t) => {
   t.deepEqual(
     ofType(events, 'log').map(({ log }) => log.learning_rate),
     asked.rates,
+  )
+})
+
+test('what the model holds and can, beside what is asked of it, is said once', async (t) => {
+  const info = { unusedTensors: ['a', 'b', 'c', 'd', 'e', 'f'], maxPositions: 1 }
+  const events = await collect(recordedEngine({ info }).engine, base(t))
+  t.deepEqual(
+    ofType(events, 'notice').map(({ message }) => message),
+    [
+      "the model's files hold 6 tensors that its architecture has no place for: a, b, c, d, e, …",
+      'the longest row has 2 tokens; the model was made for 1 (model_max_length cuts rows)',
+    ],
   )
 })
 

@@ -1,7 +1,8 @@
 // From a config to the engine's options: names change, values don't. The only place that knows both.
 
-import type { EngineOptions, Method, Quantization } from '../native/contract.js'
+import type { EngineOptions, GenerateOptions, Method, Quantization } from '../native/contract.js'
 import { parseBytes } from './memory.js'
+import type { SamplingConfig } from './options/sampling.js'
 import type { Config } from './schema.js'
 
 /** What is trained: the adapter where the config has a section `lora`, else every parameter. */
@@ -67,4 +68,16 @@ export const engineOptions = (config: Config): EngineOptions => ({
     microBatch: config.per_device_train_batch_size,
     gradientAccumulation: config.gradient_accumulation_steps,
   },
+})
+
+/** The part of the options of `generate` that people choose. */
+export const samplingOf = (
+  sampling: SamplingConfig,
+): Omit<GenerateOptions, 'seed' | 'eosIds' | 'adapterEnabled'> => ({
+  maxNewTokens: sampling.max_new_tokens,
+  doSample: sampling.do_sample,
+  temperature: sampling.temperature,
+  topK: sampling.top_k,
+  topP: sampling.top_p,
+  repetitionPenalty: sampling.repetition_penalty,
 })

@@ -17,7 +17,13 @@ const originOf = ({ origins }: Resolved, option: string): Given | undefined => {
   return [...origins].find(([id]) => id.startsWith(`${option}.`))?.[1]
 }
 
-/** One sentence for each option that was given and does less than it says. */
+/**
+ * One sentence for each option that was given and does less than it says.
+ *
+ * @example
+ * notices(resolveValues({ model_name_or_path: './m', device_map: 'auto' }))
+ * // ['device_map has no effect: there is one device']
+ */
 export const notices = (resolved: Resolved): string[] => [
   ...resolved.ignored.map(({ id, origin, why }) => `${told(id, origin)} has no effect: ${why}`),
   ...rules

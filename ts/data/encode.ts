@@ -101,6 +101,23 @@ export const usableRows = (
   }
 }
 
+/** Throws `DATA` where a row has a token that a vocabulary of `vocabSize` does not have. */
+export const refuseUnknownTokens = (
+  path: string,
+  { ids, offsets, usable }: TokenRows,
+  vocabSize: number,
+): void => {
+  for (const row of usable) {
+    const id = ids.subarray(offsets[row], offsets[row + 1]).find((token) => token >= vocabSize)
+    if (id === undefined) continue
+    throw new LoraTrainError(
+      'DATA',
+      `${path}: row ${row + 1} has the token ${id}; the model's vocabulary has ${vocabSize} tokens, from 0`,
+      'Use the tokenizer that belongs to the model.',
+    )
+  }
+}
+
 /** Tokens of a row. */
 export const lengthOf = ({ offsets }: Pick<EncodedRows, 'offsets'>, row: number): number =>
   (offsets[row + 1] ?? 0) - (offsets[row] ?? 0)

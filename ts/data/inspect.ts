@@ -44,7 +44,7 @@ export interface InspectOptions extends ReadOptions {
 }
 
 /** Reads, renders and tokenises a file as training does. Throws `DATA`, `MODEL_FILES`. */
-export const inspectRows = async (
+export const inspectWith = async (
   engine: Pick<Native, 'openTokenizer'>,
   { tokenizerPath, path, template, modelMaxLength, trainOnSource, first, count }: InspectOptions,
 ): Promise<Inspection> => {

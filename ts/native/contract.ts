@@ -88,9 +88,9 @@ export interface Session {
   generate(ids: Uint32Array, optionsJson: string): Promise<{ ids: Uint32Array } | Failed>
   saveAdapter(dir: string, baseModelName: string): Promise<{ done: boolean } | Failed>
   saveModel(dir: string): Promise<{ done: boolean } | Failed>
-  /** Stops what runs at the next block; the running call answers Failed with code CANCELLED. */
+  /** Stops what runs at the next block: it answers with the code CANCELLED, and so does every later call that computes. */
   cancel(): void
-  close(): Promise<void>
+  close(): Promise<{ done: boolean } | Failed>
 }
 
 /** The addon. */
@@ -176,6 +176,10 @@ export interface SessionInfo {
   vocabSize: number
   maxPositions: number
   linearModules: string[]
+  /** Tensors of the files that the architecture has no place for: they are not read. */
+  unusedTensors: string[]
+  /** End tokens that generation_config.json, or else config.json, names. */
+  eosIds?: number[]
   threads: number
   isa: string
   plan: Plan

@@ -29,7 +29,7 @@ export const planTable = (plan: Plan): string[] => {
     ),
     plan.fits ? '  it fits' : '  it does not fit',
     ...recomputation(plan),
-    ...(plan.stepSeconds === null ? [] : [`  about ${formatSeconds(plan.stepSeconds)} a step`]),
+    ...(plan.stepSeconds === null ? [] : [`  ${formatSeconds(plan.stepSeconds)} a step`]),
     ...(plan.suggestions.length === 0 ? [] : ['It would fit with:']),
     ...plan.suggestions.map((suggestion) => `  ${suggestion}`),
   ]
@@ -39,7 +39,11 @@ const recomputation = ({ recomputedBlocks, nBlocks }: Plan): string[] =>
   recomputedBlocks === 0 ? [] : [`  ${recomputedBlocks} of ${nBlocks} blocks are computed again in backward`]
 
 const formatSeconds = (seconds: number): string =>
-  seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${seconds.toFixed(1)} s`
+  seconds < 0.001
+    ? 'under 1 ms'
+    : seconds < 1
+      ? `about ${Math.round(seconds * 1000)} ms`
+      : `about ${seconds.toFixed(1)} s`
 
 /** `Trainable params: N || all_params: M || trainable%: p`, numbers plain, percent as Python prints it. */
 export const trainableLine = ({

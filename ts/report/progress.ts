@@ -27,6 +27,8 @@ export interface Bar {
   draw(state: BarState): void
   /** Lets `print` write whole lines above it. */
   above(print: () => void): void
+  /** Takes the line away; the next one is drawn at once. */
+  clear(): void
   /** Leaves the line standing and goes below it. */
   finish(): void
 }
@@ -37,7 +39,12 @@ const redrawMs = 100
 /** A bar on `output`; one that draws nothing where that is not a terminal. */
 export const createBar = (output: Output): Bar => {
   if (output.isTTY !== true) {
-    return { draw: () => undefined, above: (print) => print(), finish: () => undefined }
+    return {
+      draw: () => undefined,
+      above: (print) => print(),
+      clear: () => undefined,
+      finish: () => undefined,
+    }
   }
   let line = ''
   let drawnAt = Number.NEGATIVE_INFINITY
@@ -55,6 +62,11 @@ export const createBar = (output: Output): Bar => {
       if (line !== '') output.write(`\r${' '.repeat(line.length)}\r`)
       print()
       if (line !== '') output.write(line)
+    },
+    clear() {
+      if (line !== '') output.write(`\r${' '.repeat(line.length)}\r`)
+      line = ''
+      drawnAt = Number.NEGATIVE_INFINITY
     },
     finish() {
       if (line !== '') output.write('\n')

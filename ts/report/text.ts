@@ -35,7 +35,9 @@ const plainLineMs = 30_000
 /** A report that writes text. */
 export const textReport = ({ lines, progress, progressStyle }: TextOutputs): Report => {
   const bar = createBar(progress)
-  let nextPlainLineMs = 0
+  let nextPlainLineMs = quietLoadingMs
+  /** Where the training is: what an evaluation's bar gives way to when it ends. */
+  let training: BarState | undefined
   const print = (...text: string[]): void => {
     bar.above(() => lines.write(`${text.join('\n')}\n`))
   }
@@ -52,7 +54,6 @@ export const textReport = ({ lines, progress, progressStyle }: TextOutputs): Rep
     bar.finish()
     nextPlainLineMs = firstPlainLineMs
   }
-  nextPlainLineMs = quietLoadingMs
   return (event) =>
     match(event)
       .with({ type: 'plan' }, ({ plan }) => print(...planTable(plan), trainableLine(plan)))
@@ -68,19 +69,34 @@ export const textReport = ({ lines, progress, progressStyle }: TextOutputs): Rep
           `Loaded ${modelType}, ${allParams} parameters, in ${(elapsedMs / 1000).toFixed(1)} s; ${threads} threads, ${isa}`,
         )
       })
-      .with({ type: 'start' }, (start) => print(startLine(start)))
-      .with({ type: 'step' }, (step) => show(stepState(step)))
+      .with({ type: 'start' }, (start) => {
+        print(startLine(start))
+        // The first step may take minutes; an empty bar says that it runs.
+        training = startState(start)
+        if (progress.isTTY === true) show(training)
+      })
+      .with({ type: 'step' }, (step) => {
+        training = stepState(step)
+        show(training)
+      })
       .with({ type: 'log' }, ({ log }) => print(logLine(log)))
       .with({ type: 'evaluating' }, (evaluating) => show(evaluatingState(evaluating)))
-      .with({ type: 'eval' }, ({ log }) => print(evalLine(log)))
-      .with({ type: 'saved' }, ({ what, path }) => print(`Saved ${what} to ${path}`))
+      .with({ type: 'eval' }, ({ log }) => {
+        bar.clear()
+        print(evalLine(log))
+        if (training !== undefined && progress.isTTY === true) show(training)
+      })
+      .with({ type: 'saved' }, ({ what, path }) => {
+        endBar(plainLineMs)
+        print(`Saved ${what} to ${path}`)
+      })
       .with({ type: 'interrupted' }, ({ step, totalSteps }) => {
         endBar(plainLineMs)
         print(`Interrupted after ${step} of ${totalSteps} steps; nothing was saved`)
       })
       .with({ type: 'done' }, ({ log }) => {
-        print(closingLine(log))
         endBar(plainLineMs)
+        print(closingLine(log))
       })
       .exhaustive()
 }
@@ -100,6 +116,16 @@ const loadingState = ({ doneBytes, totalBytes, elapsedMs, leftMs }: LoadingEvent
   elapsedMs,
   leftMs,
   notes: [],
+})
+
+const startState = ({ totalSteps }: StartEvent): BarState => ({
+  label: '',
+  done: 0,
+  total: totalSteps,
+  position: `0/${totalSteps}`,
+  elapsedMs: 0,
+  leftMs: null,
+  notes: ['?it/s'],
 })
 
 const stepState = (event: StepEvent): BarState => ({

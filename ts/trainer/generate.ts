@@ -2,7 +2,7 @@
 
 import { type Config, engineOptions } from '../config/index.js'
 import { renderRows } from '../data/template.js'
-import type { GenerateOptions, Native, Tokenizer } from '../native/contract.js'
+import type { GenerateOptions, Native, SessionInfo, Tokenizer } from '../native/contract.js'
 import { LoraTrainError, unwrap } from '../native/errors.js'
 
 /** What is asked: a text as it is, a turn of a chat, or a row that the template makes a prompt of. */
@@ -28,11 +28,11 @@ export interface Answer {
 }
 
 /**
- * Returns what the model says.
+ * Returns what the model says, on an engine that is given.
  *
  * Throws `MODEL_FILES`, `MEMORY`, `DATA` where the prompt has no token, `CANCELLED`.
  */
-export const generate = async (
+export const generateWith = async (
   engine: Pick<Native, 'openTokenizer' | 'openSession'>,
   config: Config,
   { question, adapter, sampling, signal }: Ask,
@@ -42,7 +42,7 @@ export const generate = async (
   // A chat template writes the special tokens itself.
   const promptIds = unwrap(await tokenizer.encode(prompt, question.kind !== 'chat'))
   if (promptIds.length === 0)
-    throw new LoraTrainError('DATA', 'the prompt has no token', 'Write a longer prompt')
+    throw new LoraTrainError('DATA', 'the prompt has no token', 'Write a longer prompt.')
   const base = engineOptions(config)
   const session = engine.openSession(
     JSON.stringify({
@@ -56,11 +56,11 @@ export const generate = async (
   signal?.addEventListener('abort', cancel)
   try {
     if (signal?.aborted) session.cancel()
-    unwrap(await session.load())
+    const info: SessionInfo = JSON.parse(unwrap(await session.load()).json)
     const options: GenerateOptions = {
       ...sampling,
       seed: config.seed,
-      eosIds: eosIdsOf(tokenizer),
+      eosIds: eosIdsOf(tokenizer, info),
       adapterEnabled: adapter !== null,
     }
     const { ids } = unwrap(await session.generate(promptIds, JSON.stringify(options)))
@@ -83,7 +83,8 @@ const promptOf = async (tokenizer: Tokenizer, { template }: Config, question: Qu
   return unwrap(await tokenizer.applyChatTemplate(JSON.stringify(messages), true)).text
 }
 
-const eosIdsOf = (tokenizer: Tokenizer): number[] => {
+/** An answer ends with any end token of the model, or with the one that training puts after each answer. */
+const eosIdsOf = (tokenizer: Tokenizer, { eosIds = [] }: SessionInfo): number[] => {
   const { eosId } = tokenizer.info()
-  return eosId === undefined ? [] : [eosId]
+  return [...new Set([...eosIds, ...(eosId === undefined ? [] : [eosId])])]
 }

@@ -5,9 +5,9 @@ import type { DoctorReport, Native, Plan } from '../native/contract.js'
 import { unwrap } from '../native/errors.js'
 
 /** Bytes by kind and the time of a step, from the model's config and tensor headers alone. Throws `MODEL_FILES`. */
-export const planOf = async (engine: Pick<Native, 'plan'>, config: Config): Promise<Plan> =>
+export const planWith = async (engine: Pick<Native, 'plan'>, config: Config): Promise<Plan> =>
   JSON.parse(unwrap(await engine.plan(JSON.stringify(engineOptions(config)))).json)
 
 /** The machine: instruction sets, threads, memory, and speeds that are measured in about a second. */
-export const examine = async (engine: Pick<Native, 'doctor'>): Promise<DoctorReport> =>
+export const examineWith = async (engine: Pick<Native, 'doctor'>): Promise<DoctorReport> =>
   JSON.parse(unwrap(await engine.doctor()).json)

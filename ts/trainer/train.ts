@@ -12,7 +12,7 @@ import {
   resolveValues,
 } from '../config/index.js'
 import type { Padding } from '../data/batches.js'
-import { readTokenRows, type TokenRows, usableRows } from '../data/encode.js'
+import { readTokenRows, refuseUnknownTokens, type TokenRows, usableRows } from '../data/encode.js'
 import type {
   EncodedRows,
   EngineOptions,
@@ -82,6 +82,9 @@ export async function* trainWith(
   const cancel = (): void => session?.cancel()
   signal?.addEventListener('abort', cancel)
   try {
+    // Reading the rows may take long: what is wrong with the model's files is said before.
+    unwrap(await engine.plan(JSON.stringify(engineOptions(config))))
+    throwIfCancelled(signal)
     const data = yield* options.rows ? givenData(options.rows) : readData(engine, config, signal)
     const optionsJson = JSON.stringify(withSeqLength(engineOptions(config), data.lengthMax))
     const plan = unwrapJson<Plan>(await engine.plan(optionsJson))
@@ -90,8 +93,11 @@ export async function* trainWith(
     throwIfCancelled(signal)
 
     session = engine.openSession(optionsJson)
-    yield* load(session)
+    const model = yield* load(session)
+    for (const message of modelNotices(model, data.lengthMax)) yield { type: 'notice', message }
     const { train, evaluation } = data
+    refuseUnknownTokens(data.paths.train, train, model.vocabSize)
+    if (evaluation !== null) refuseUnknownTokens(data.paths.eval, evaluation, model.vocabSize)
     const padding = paddingOf(config, data.tokenizer)
     const log = yield* trainLoop({ session, config, train, evaluation, order, padding, progress, signal })
     // The run is whole: what it has learnt is saved, even where the signal comes now.
@@ -125,6 +131,8 @@ const placesOf = (config: Config): { outputDir: string; resultDir: string } => {
 interface RunData {
   train: TokenRows
   evaluation: TokenRows | null
+  /** What the rows are called. */
+  paths: Record<Split, string>
   /** The longest row, in tokens. */
   lengthMax: number
   /** null where the rows came as ids. */
@@ -152,17 +160,19 @@ async function* readData(
     evaluation = read.rows
     throwIfCancelled(signal)
   }
-  return { train: train.rows, evaluation, lengthMax: train.statistics.lengthMax, tokenizer }
+  const paths = { train: path, eval: evalPath ?? '' }
+  return { train: train.rows, evaluation, paths, lengthMax: train.statistics.lengthMax, tokenizer }
 }
 
 function* givenData({ train, eval: evaluation }: GivenRows): Generator<DataEvent, RunData> {
   const cut = new Uint32Array()
-  const trainRows = usableRows('rows.train', { ...train, cut })
-  yield dataEvent('train', 'rows.train', trainRows)
-  const evalRows = evaluation && usableRows('rows.eval', { ...evaluation, cut })
-  if (evalRows) yield dataEvent('eval', 'rows.eval', evalRows)
+  const paths = { train: 'rows.train', eval: 'rows.eval' }
+  const trainRows = usableRows(paths.train, { ...train, cut })
+  yield dataEvent('train', paths.train, trainRows)
+  const evalRows = evaluation && usableRows(paths.eval, { ...evaluation, cut })
+  if (evalRows) yield dataEvent('eval', paths.eval, evalRows)
   const { lengthMax } = trainRows.statistics
-  return { train: trainRows.rows, evaluation: evalRows?.rows ?? null, lengthMax, tokenizer: null }
+  return { train: trainRows.rows, evaluation: evalRows?.rows ?? null, paths, lengthMax, tokenizer: null }
 }
 
 const dataEvent = (
@@ -195,7 +205,7 @@ const paddingOf = ({ packing }: Config, tokenizer: Tokenizer | null): Padding =>
 
 const loadingIntervalMs = 100
 
-async function* load(session: Session): AsyncGenerator<TrainEvent> {
+async function* load(session: Session): AsyncGenerator<TrainEvent, SessionInfo> {
   const started = performance.now()
   const result = yield* polled(session.load(), loadingIntervalMs, (): TrainEvent => {
     const { done: doneBytes, total: totalBytes } = session.progress()
@@ -203,7 +213,27 @@ async function* load(session: Session): AsyncGenerator<TrainEvent> {
     const leftMs = doneBytes > 0 ? (elapsedMs / doneBytes) * (totalBytes - doneBytes) : null
     return { type: 'loading', doneBytes, totalBytes, elapsedMs, leftMs }
   })
-  yield { type: 'loaded', model: unwrapJson<SessionInfo>(result), elapsedMs: performance.now() - started }
+  const model = unwrapJson<SessionInfo>(result)
+  yield { type: 'loaded', model, elapsedMs: performance.now() - started }
+  return model
+}
+
+const namedTensors = 5
+
+/** What the model's files say that people may not expect. */
+const modelNotices = ({ unusedTensors: unused, maxPositions }: SessionInfo, lengthMax: number): string[] => {
+  const shown = unused.slice(0, namedTensors).join(', ') + (unused.length > namedTensors ? ', …' : '')
+  const tensors = unused.length === 1 ? '1 tensor' : `${unused.length} tensors`
+  return [
+    ...(unused.length === 0
+      ? []
+      : [`the model's files hold ${tensors} that its architecture has no place for: ${shown}`]),
+    ...(lengthMax <= maxPositions
+      ? []
+      : [
+          `the longest row has ${lengthMax} tokens; the model was made for ${maxPositions} (model_max_length cuts rows)`,
+        ]),
+  ]
 }
 
 async function* save(

@@ -3,7 +3,7 @@
 import { z } from 'zod'
 import { formatBytes } from '../../config/index.js'
 import type { DoctorReport } from '../../native/contract.js'
-import { examine } from '../../trainer/plan.js'
+import { examineWith } from '../../trainer/plan.js'
 import { plainCommand, print } from '../command.js'
 import { json } from '../options.js'
 
@@ -12,7 +12,7 @@ export const doctor = plainCommand({
   summary: 'Say what this machine has: instruction sets, threads, memory, measured speeds.',
   options: z.strictObject({ json }),
   run: async (own, world) => {
-    const report = await examine(await world.engine())
+    const report = await examineWith(await world.engine())
     print(world.stdout, own.json ? [JSON.stringify(report)] : doctorTable(report))
   },
 })

@@ -1,14 +1,13 @@
 // `lora-train generate`: one answer of a model, with or without an adapter.
 
 import { z } from 'zod'
-import { checkOffered, notices } from '../../config/index.js'
+import { checkOffered, notices, SamplingConfig, samplingOf } from '../../config/index.js'
 import { ours } from '../../config/meta.js'
 import { LoraTrainError } from '../../native/errors.js'
-import { generate as ask, type Question } from '../../trainer/generate.js'
+import { generateWith, type Question } from '../../trainer/generate.js'
 import { configCommand, print } from '../command.js'
 import { json } from '../options.js'
 
-const source = 'transformers.GenerationConfig'
 const text = z.string().optional()
 const default_text = 'none'
 
@@ -37,30 +36,7 @@ const options = z.strictObject({
     aliases: ['adapter_name_or_path', 'peft_model_id'],
     path: true,
   }),
-  max_new_tokens: z.int().min(1).max(1_048_576).default(128).meta({
-    description: 'Tokens to make at most.',
-    source,
-  }),
-  do_sample: z.boolean().default(false).meta({
-    description: 'Draw tokens by their probability. False: always the likeliest.',
-    source,
-  }),
-  temperature: z.number().positive().max(1000).default(1).meta({
-    description: 'Above 1 evens the probabilities out.',
-    source,
-  }),
-  top_k: z.int().min(0).max(10_000_000).default(50).meta({
-    description: 'Draw from the likeliest k tokens. 0: from all.',
-    source,
-  }),
-  top_p: z.number().positive().max(1).default(1).meta({
-    description: 'Draw from the likeliest tokens that make up this share.',
-    source,
-  }),
-  repetition_penalty: z.number().positive().max(1000).default(1).meta({
-    description: 'Above 1 makes tokens that were there before less likely.',
-    source,
-  }),
+  ...SamplingConfig.shape,
   json,
 })
 
@@ -76,17 +52,10 @@ export const generate = configCommand({
       world.stderr,
       notices(resolved).map((message) => `Note: ${message}`),
     )
-    const answer = await ask(await world.engine(), resolved.config, {
+    const answer = await generateWith(await world.engine(), resolved.config, {
       question,
       adapter: own.adapter ?? null,
-      sampling: {
-        maxNewTokens: own.max_new_tokens,
-        doSample: own.do_sample,
-        temperature: own.temperature,
-        topK: own.top_k,
-        topP: own.top_p,
-        repetitionPenalty: own.repetition_penalty,
-      },
+      sampling: samplingOf(own),
       signal: world.interruptible(),
     })
     print(world.stdout, [own.json ? JSON.stringify(answer) : answer.text])

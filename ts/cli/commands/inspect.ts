@@ -4,7 +4,7 @@ import picocolors from 'picocolors'
 import { z } from 'zod'
 import { checkOffered, missing, notices } from '../../config/index.js'
 import { ours } from '../../config/meta.js'
-import { type Inspection, inspectRows, type SeenRow } from '../../data/inspect.js'
+import { type Inspection, inspectWith, type SeenRow } from '../../data/inspect.js'
 import { configCommand, print } from '../command.js'
 import { json } from '../options.js'
 
@@ -27,7 +27,7 @@ export const inspect = configCommand({
       world.stderr,
       notices(resolved).map((message) => `Note: ${message}`),
     )
-    const inspection = await inspectRows(await world.engine(), {
+    const inspection = await inspectWith(await world.engine(), {
       tokenizerPath: config.tokenizer_name ?? config.model_name_or_path,
       path: config.data_path,
       template: config.template,
