@@ -196,7 +196,11 @@ impl Loader<'_> {
         self.check(&name, dims)?;
         let training = self.module_training(module);
         if training == Training::Frozen {
-            return Ok((self.files.matrix(&name, Residency::Mapped)?, None));
+            let weight = self.files.matrix(&name, Residency::Mapped)?;
+            if matches!(weight, Weight::Tensor(_)) {
+                self.files.release(&name); // converted: the file's pages were read for the last time
+            }
+            return Ok((weight, None));
         }
         let (_, data) = self.files.read_f32(&name)?;
         self.files.release(&name);
