@@ -228,7 +228,12 @@ impl Loader<'_> {
                 self.files.release(tensor);
                 Ok(Weight::Nf4(Arc::new(matrix)))
             }
-            _ => Ok(stored),
+            _ => {
+                if matches!(stored, Weight::Tensor(_)) {
+                    self.files.release(tensor); // converted: the file's pages were read for the last time
+                }
+                Ok(stored)
+            }
         }
     }
 

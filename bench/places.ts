@@ -1,0 +1,75 @@
+// Where models and rows of the benchmarks lie. What can't be found is null, and the caller says so by name.
+
+import { spawnSync } from 'node:child_process'
+import { existsSync, renameSync, rmSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { writeRandomModel } from '../scripts/tiny-model/architecture.js'
+import { seededRandom } from '../scripts/tiny-model/random.js'
+
+/** The checkout. */
+export const root = resolve(import.meta.dirname, '..')
+
+/** The folder of reference results: LORA_TRAIN_SHARED, or `shared` beside the checkout. */
+const shared = process.env.LORA_TRAIN_SHARED ?? resolve(root, '..', 'shared')
+
+/** What `shared` holds at that place, if it is there. */
+const inShared = (...path: string[]): string | null => {
+  const place = join(shared, ...path)
+  return existsSync(place) ? place : null
+}
+
+export const germanRows = (): string | null => inShared('data', 'german-alpaca-4k.json')
+
+export const noShared = 'there is no ../shared; LORA_TRAIN_SHARED names it'
+
+/** The GGUF of SmolLM2-135M-Instruct: the one that LORA_TRAIN_SMOLLM2 names, else fetched once. */
+export const smollm2 = (): string | null => {
+  const named = process.env.LORA_TRAIN_SMOLLM2
+  if (named !== undefined && named !== '') return named
+  const { status, stdout } = spawnSync(process.execPath, [join(root, 'scripts', 'fetch-smollm2.mjs')], {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  return status === 0 ? stdout.trim() : null
+}
+
+export const noSmollm2 = 'SmolLM2 could not be fetched; LORA_TRAIN_SMOLLM2 names its GGUF file'
+
+/** SmolLM2's head, whose products only supervised tokens need. */
+export const smollm2Head = { vocabSize: 49152, hiddenSize: 576 }
+
+/** A model of the embedded one's shape with random weights, written into `folder`: memory does not ask for sense. */
+export const tinyModel = (folder: string): string => {
+  const model = join(folder, 'tiny')
+  writeRandomModel(model, seededRandom(1), 1024)
+  return model
+}
+
+/** The Python side: the interpreter that PEER_PYTHON names, and its scripts. */
+export const peer = (): { python: string; train: string; makeFolder: string } | string => {
+  const python = process.env.PEER_PYTHON
+  if (python === undefined || python === '') {
+    return 'PEER_PYTHON names no Python with torch, transformers and peft'
+  }
+  const [train, makeFolder] = [inShared('peers', 'peft_qlora.py'), inShared('peers', 'smollm2_folder.py')]
+  return train === null || makeFolder === null ? noShared : { python, train, makeFolder }
+}
+
+/** SmolLM2 as a Hugging Face folder in bf16, made once by the peers' script in the cache; null where that fails. */
+export const smollm2Folder = ({
+  python,
+  makeFolder,
+}: {
+  python: string
+  makeFolder: string
+}): string | null => {
+  const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'lora-train')
+  const folder = join(cache, 'SmolLM2-135M-Instruct-bf16')
+  if (existsSync(folder)) return folder
+  const partial = `${folder}.${process.pid}`
+  const { status } = spawnSync(python, [makeFolder, partial], { stdio: ['ignore', 2, 2] })
+  if (status === 0) renameSync(partial, folder)
+  else rmSync(partial, { recursive: true, force: true })
+  return status === 0 ? folder : null
+}

@@ -1,0 +1,55 @@
+// Programs that a benchmark starts: their output is data, their failure is an error with their last words.
+
+import { spawn } from 'node:child_process'
+import { join } from 'node:path'
+import { LoraTrainError } from '../ts/native/errors.js'
+import type { TrainingJob, TrainingResult } from './child/training.js'
+import { root } from './places.js'
+
+/** Returns what the program prints. Throws `INTERNAL` with the end of its stderr where it fails. */
+export const outputOf = (
+  command: string,
+  words: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+): Promise<string> =>
+  new Promise((resolve, reject) => {
+    const child = spawn(command, words, { cwd: root, env: { ...process.env, ...env } })
+    let stdout = ''
+    let stderr = ''
+    child.stdout.on('data', (bytes) => (stdout += bytes))
+    child.stderr.on('data', (bytes) => (stderr += bytes))
+    child.stdin.end()
+    child.on('error', ({ message }) => reject(failed(command, message)))
+    child.on('close', (status, signal) => {
+      if (status === 0) resolve(stdout)
+      else reject(failed(command, `${signal ?? `exit ${status}`}: ${lastLines(stderr, 4)}`))
+    })
+  })
+
+const failed = (command: string, why: string): LoraTrainError =>
+  new LoraTrainError('INTERNAL', `${command} failed: ${why}`, 'Run it alone to see all that it says.')
+
+const lastLines = (text: string, count: number): string => text.trimEnd().split('\n').slice(-count).join('\n')
+
+/** The objects of a text that has one JSON object a line. */
+export const jsonLines = <T>(text: string): T[] =>
+  text
+    .split('\n')
+    .filter((line) => line.startsWith('{'))
+    .map((line) => JSON.parse(line) as T)
+
+/** Runs a file of `bench/child` and returns the one object that it prints. */
+export const runChild = async <T>(
+  name: string,
+  words: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+): Promise<T> => {
+  const file = join(root, 'bench', 'child', name)
+  const [result] = jsonLines<T>(await outputOf(process.execPath, ['--import=tsx', file, ...words], env))
+  if (result === undefined) throw failed(file, 'it printed no result')
+  return result
+}
+
+/** Trains in a process of its own and returns what it measured. */
+export const measureTraining = (job: TrainingJob): Promise<TrainingResult> =>
+  runChild('training.ts', [JSON.stringify(job)])

@@ -1,0 +1,152 @@
+// The benchmarks' own arithmetic and words; no figure of this machine. What they measure is run by `npm run bench`.
+
+import { spawnSync } from 'node:child_process'
+import test from 'ava'
+import type { TrainingResult } from '../../bench/child/training.js'
+import { figure, repeated } from '../../bench/figure.js'
+import { lineOf } from '../../bench/gemm.js'
+import { isaLine } from '../../bench/machine.js'
+import { comparison } from '../../bench/peer.js'
+import { root } from '../../bench/places.js'
+import { jsonLines } from '../../bench/process.js'
+import { quantity, table } from '../../bench/table.js'
+import { tokenizeLines } from '../../bench/tokenize.js'
+import { flopsPerToken, memoryFigure, speedFigure, tokensPerSecond } from '../../bench/training_lines.js'
+import { readWords } from '../../bench/words.js'
+import type { SessionInfo } from '../../ts/native/contract.js'
+import { LoraTrainError } from '../../ts/native/errors.js'
+
+const known = [{ name: 'gemm' }, { name: 'train' }, { name: 'memory' }]
+
+/** A training of 100 tokens a step: a slow first step, then 1 s and 2 s. */
+const result: TrainingResult = {
+  info: { plan: { peakBytes: 1000 } } as SessionInfo,
+  loadSeconds: 0.5,
+  peakRssBytes: 1200,
+  flopsPerToken: 1000,
+  steps: [
+    { ms: 9000, tokens: 100, supervisedTokens: 50 },
+    { ms: 1000, tokens: 100, supervisedTokens: 50 },
+    { ms: 2000, tokens: 100, supervisedTokens: 50 },
+  ],
+}
+
+test('no name means every benchmark; names keep the order in which they run', (t) => {
+  t.deepEqual(readWords([], known), { benchmarks: known, json: false })
+  const { benchmarks, json } = readWords(['memory', '--json', 'gemm'], known)
+  t.deepEqual([benchmarks.map(({ name }) => name), json], [['gemm', 'memory'], true])
+})
+
+test('an unknown name or option is refused, and the benchmarks are named', (t) => {
+  for (const [word, message] of [
+    ['nonsense', 'there is no benchmark nonsense'],
+    ['--jsno', 'there is no option --jsno'],
+  ] as const) {
+    const error = t.throws(() => readWords(['gemm', word], known), { instanceOf: LoraTrainError })
+    t.is(error?.code, 'USAGE')
+    t.is(error?.message, message)
+    t.regex(error?.hint ?? '', /gemm, train, memory/)
+  }
+})
+
+test('`npm run bench -- nonsense` names the benchmarks and measures nothing', (t) => {
+  const words = ['run', '--silent', 'bench', '--', 'nonsense']
+  const { status, stdout, stderr } = spawnSync('npm', words, { cwd: root, encoding: 'utf8' })
+  t.is(status, 2)
+  t.is(stdout, '')
+  t.regex(stderr, /no benchmark nonsense/)
+  t.regex(stderr, /gemm, train, memory, peer, tokenize/)
+})
+
+test('of repeated times the best counts, and the median tells how noisy the machine is', (t) => {
+  t.deepEqual(repeated([3, 2, 4]), { best: 2, spread: 0.5 })
+  t.deepEqual(repeated([3]), { best: 3, spread: null })
+  t.throws(() => repeated([]), { instanceOf: RangeError })
+  const given = { bench: 'b', case: 'c', value: 1, unit: 's', limit: 4, limitName: 'l' } as const
+  t.is(figure(given).ratio, 0.25)
+  t.deepEqual(
+    [0.05, 0.1, 0.11].map((spread) => figure({ ...given, spread }).noisy),
+    [false, false, true],
+  )
+})
+
+test('a table is aligned, names what was left out, and says when the machine is noisy', (t) => {
+  const shared = { bench: 'gemm', unit: 'GFLOP/s', limit: 200, limitName: 'FMA peak' } as const
+  const lines = [
+    figure({ ...shared, case: 'square', value: 150, spread: 0.02 }),
+    figure({ ...shared, case: 'thin/8', value: 9.5, spread: 0.3 }),
+    { kind: 'skipped', bench: 'gemm', case: 'head', why: '40 s' },
+    { kind: 'note', bench: 'gemm', text: 'a note' },
+  ] as const
+  t.deepEqual(table(lines).slice(0, 5), [
+    'case        measured                 limit  ratio  spread',
+    'square   150 GFLOP/s  200 GFLOP/s FMA peak   0.75     2 %',
+    'thin/8  9.50 GFLOP/s  200 GFLOP/s FMA peak   0.05    30 %  noisy',
+    'left out: head (40 s)',
+    'a note',
+  ])
+  t.regex(table(lines)[5] ?? '', /^NOISY MACHINE: in 1 of 2 figures/)
+  t.deepEqual(table(lines.slice(2)), ['left out: head (40 s)', 'a note'])
+  t.false(table(lines.slice(0, 1)).some((line) => line.includes('NOISY')))
+})
+
+test('quantities have three digits that count', (t) => {
+  t.deepEqual(
+    [quantity(1234.5, 'tokens/s'), quantity(12.34, 's'), quantity(0.5, 's'), quantity(3 * 2 ** 29, 'bytes')],
+    ['1,235 tokens/s', '12.3 s', '0.50 s', '1.5 GiB'],
+  )
+})
+
+test('of gemm_bench both kinds of lines are read', (t) => {
+  const text = [
+    '2 threads, copy 10 GB/s',
+    '{"bench":"gemm","case":"square/2048","isa":"avx2","precision":"F32","threads":2,"gflops":90,"peak_gflops":100,"spread":0.01}',
+    '{"bench":"gemm","case":"head/512","isa":"portable","precision":"Bf16","skipped":"40 s at the peak"}',
+  ].join('\n')
+  const [ran, left] = jsonLines<Parameters<typeof lineOf>[0]>(text).map(lineOf)
+  t.like(ran, {
+    kind: 'figure',
+    case: 'square/2048 f32 avx2',
+    value: 90,
+    limit: 100,
+    ratio: 0.9,
+    noisy: false,
+  })
+  t.like(left, { kind: 'skipped', case: 'head/512 bf16 portable', why: '40 s at the peak' })
+  t.regex(isaLine(['portable', 'avx2']), /ran: portable, avx2; not on this CPU: avx512, avx512bf16, neon$/)
+})
+
+test('speed is that of the warm steps, beside a ceiling that counts the head for supervised tokens only', (t) => {
+  t.deepEqual(tokensPerSecond(result), { best: 100, spread: 1 })
+  const head = { vocabSize: 10, hiddenSize: 5 }
+  t.is(flopsPerToken(result, head), 1000 - 2 * 2 * 10 * 5 * 0.5)
+  const line = speedFigure('train', 'case', result, { peakGflops: 0.00018, head })
+  t.like(line, { case: 'case speed', value: 100, noisy: true })
+  t.true(Math.abs(line.limit - 200) < 1e-9)
+})
+
+test('a peak that is over 10 % from the plan is a fault, in either direction', (t) => {
+  const faultAt = (peakRssBytes: number): string | null =>
+    memoryFigure('memory', 'case', { ...result, peakRssBytes }).fault
+  t.is(faultAt(1200), 'more than planned by 20 %')
+  t.is(faultAt(850), 'less than planned by 15 %')
+  t.is(faultAt(1090), null)
+  t.is(faultAt(910), null)
+})
+
+test('the peer’s figures stand as the limit of ours', (t) => {
+  const step = { tokens: 50, peak_rss_mib: 1, load_s: 5 }
+  const theirs = [10, 1, 1].map((seconds) => ({ ...step, seconds }))
+  const [speed, memory, loading] = comparison('case', result, theirs)
+  t.like(speed, { value: 100, limit: 50, ratio: 2, noisy: true })
+  t.like(memory, { value: 1200, limit: 2 ** 20 })
+  t.like(loading, { value: 0.5, limit: 5, ratio: 0.1 })
+  t.like(comparison('case', result, [])[0], { kind: 'skipped' })
+})
+
+test('tokenising stands beside as many times one thread', (t) => {
+  const one = { rows: 10, tokens: 100, seconds: [2, 2] }
+  const [rows, tokens] = tokenizeLines({ ...one, seconds: [1, 1] }, one, 2)
+  t.like(rows, { value: 10, unit: 'rows/s', limit: 10, ratio: 1 })
+  t.like(tokens, { value: 100, unit: 'tokens/s', limit: 100, spread: 0 })
+})
