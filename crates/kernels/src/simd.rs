@@ -29,13 +29,13 @@ macro_rules! shells {
             fn avx512($($arg: $ty),*) $(-> $ret)? {
                 $body($($arg),*)
             }
-            match isa {
+            match isa.for_f32() {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the token proves that this CPU has what `avx2` enables.
                 $crate::Isa::Avx2(_) => unsafe { avx2($($arg),*) },
                 #[cfg(target_arch = "x86_64")]
-                // SAFETY: either token proves that this CPU has what `avx512` enables.
-                $crate::Isa::Avx512(_) | $crate::Isa::Avx512Bf16(_) => unsafe { avx512($($arg),*) },
+                // SAFETY: the token proves that this CPU has what `avx512` enables.
+                $crate::Isa::Avx512(_) => unsafe { avx512($($arg),*) },
                 // NEON is part of every aarch64 target, so the plain body is its shell.
                 _ => $body($($arg),*),
             }

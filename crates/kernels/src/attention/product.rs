@@ -54,15 +54,15 @@ pub(super) fn product(isa: Isa, x: Product, c: &mut [f32]) {
         assert!(a.data.len() > a_last, "product: a is too short");
         assert!(b.data.len() >= (k - 1) * b.stride + n, "product: b is too short");
     }
-    match isa {
+    match isa.for_f32() {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the token proves that this CPU has what `product_avx2` enables; the views hold
         // `m`, `n` and `k`, as just checked.
         Isa::Avx2(_) => unsafe { product_avx2(x, c) },
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: either token proves that this CPU has what `product_avx512` enables; the views
+        // SAFETY: the token proves that this CPU has what `product_avx512` enables; the views
         // hold `m`, `n` and `k`, as just checked.
-        Isa::Avx512(_) | Isa::Avx512Bf16(_) => unsafe { product_avx512(x, c) },
+        Isa::Avx512(_) => unsafe { product_avx512(x, c) },
         // SAFETY: plain lanes need no feature; the views hold `m`, `n` and `k`, as just checked.
         _ => unsafe { product_body::<PlainLanes, 4>(x, c) },
     }

@@ -31,7 +31,7 @@ fn transpose_blocks(
     scale: f32,
     t: &mut [f32],
 ) -> (usize, usize) {
-    if !matches!(isa, Isa::Avx2(_) | Isa::Avx512(_) | Isa::Avx512Bf16(_)) {
+    if !matches!(isa.for_f32(), Isa::Avx2(_) | Isa::Avx512(_)) {
         return (0, 0);
     }
     let (rows, cols) = (n / 8 * 8, x.head_dim / 8 * 8);
@@ -39,7 +39,7 @@ fn transpose_blocks(
         let block: [&[f32; 8]; 8] = std::array::from_fn(|r| {
             x.row(from + i + r)[d..].first_chunk().expect("8 of the columns below `cols`")
         });
-        // SAFETY: each of the three tokens proves `avx2`.
+        // SAFETY: either token proves `avx2`.
         unsafe { transpose_block(block, scale, &mut t[d * QUERIES + i..]) };
     }
     (rows, cols)

@@ -10,8 +10,8 @@
 //!         for panels of MR rows: microkernel
 //! ```
 //! Tasks share nothing that is written, so they need no barrier; a panel of `b` is packed again by
-//! each task of other rows, which costs as much as about PACK_COST multiply-adds an element. Which task computes an element
-//! never changes how: the cut may depend on the number of threads, the bits do not.
+//! each task of other rows, which costs as much as about PACK_COST multiply-adds an element. Which
+//! task computes an element never changes how: the cut may depend on the number of threads, the bits do not.
 
 use super::kernel::{Kernel, Output};
 use super::pack::Panel;
@@ -20,15 +20,11 @@ use rayon::prelude::*;
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// Words of packed `a` that a task holds: with a panel of `b` well inside of a 1 MiB L2 cache.
-const A_WORDS: usize = 160 * 1024;
 /// Products (m·n·k) below which waking another thread costs more than it saves.
 const SERIAL_WORK: usize = 1 << 18;
-/// Multiply-adds in the time that packing one element takes, about.
-const PACK_COST: usize = 16;
 
 thread_local! {
-    /// Packed panels of `a` and `b`. They grow to A_WORDS and a panel, and are used again.
+    /// Packed panels of `a` and `b`. They grow to `Kernel::A_WORDS` and a panel, and are used again.
     static BUFFERS: RefCell<[Vec<u32>; 2]> = const { RefCell::new([const { Vec::new() }; 2]) };
 }
 
@@ -37,6 +33,7 @@ thread_local! {
 struct KBlocks {
     k: usize,
     per_word: usize,
+    step: usize,
     size: usize,
     count: usize,
 }
@@ -45,14 +42,19 @@ impl KBlocks {
     fn new<K: Kernel>(kernel: K, k: usize) -> KBlocks {
         let per_word = kernel.encoding().per_word();
         let words = k.div_ceil(per_word);
-        let size = words.div_ceil(words.div_ceil(K::K_BLOCK));
-        KBlocks { k, per_word, size, count: words.div_ceil(size) }
+        let size = words.div_ceil(words.div_ceil(K::K_BLOCK)).next_multiple_of(K::K_STEP);
+        KBlocks { k, per_word, step: K::K_STEP, size, count: words.div_ceil(size) }
     }
 
     /// First element and number of elements of a block.
     fn elements(&self, block: usize) -> (usize, usize) {
         let start = block * self.size * self.per_word;
         (start, (self.k - start).min(self.size * self.per_word))
+    }
+
+    /// Words of k that a block is packed to.
+    fn words(&self, block: usize) -> usize {
+        self.elements(block).1.div_ceil(self.per_word).next_multiple_of(self.step)
     }
 }
 
@@ -67,7 +69,7 @@ impl Cut {
     /// Chooses the cut that `threads` should be done with first: whole waves of tasks, each task's
     /// products and what it packs counted.
     fn new<K: Kernel>(m: usize, n: usize, k_blocks: &KBlocks, threads: usize) -> Cut {
-        let max_rows = (A_WORDS / k_blocks.size / K::MR).max(1) * K::MR;
+        let max_rows = (K::A_WORDS / k_blocks.size / K::MR).max(1) * K::MR;
         let min_row_cuts = m.div_ceil(max_rows);
         let work = m.saturating_mul(n).saturating_mul(k_blocks.k);
         let whole = Cut { rows: m.min(max_rows).next_multiple_of(K::MR), cols: n };
@@ -84,7 +86,7 @@ impl Cut {
         });
         cuts.min_by_key(|cut| {
             let waves = cut.tasks(m, n).div_ceil(threads);
-            waves * (cut.rows * cut.cols + PACK_COST * (cut.rows + cut.cols))
+            waves * (cut.rows * cut.cols + K::PACK_COST * (cut.rows + cut.cols))
         })
         .unwrap_or(whole)
     }
@@ -137,13 +139,15 @@ impl<K: Kernel> Product<'_, K> {
     /// Computes the rectangle `rows` × `cols` of `c`.
     fn task(&self, rows: Range<usize>, cols: Range<usize>) {
         let KBlocks { size, count, .. } = self.k_blocks;
-        let group = (A_WORDS / (rows.len() * size)).clamp(1, count);
+        let height = rows.len().next_multiple_of(K::ROW_STEP);
+        let group = (K::A_WORDS / (height * size)).clamp(1, count);
+        let session = self.kernel.start();
         BUFFERS.with_borrow_mut(|[a_buffer, b_buffer]| {
-            let a_packed = aligned(a_buffer, rows.len() * size * group);
+            let a_packed = aligned(a_buffer, height * size * group);
             let b_packed = aligned(b_buffer, size * K::NR);
             for first in (0..count).step_by(group) {
                 let blocks = first..count.min(first + group);
-                for (block, a_packed) in blocks.clone().zip(a_packed.chunks_mut(rows.len() * size))
+                for (block, a_packed) in blocks.clone().zip(a_packed.chunks_mut(height * size))
                 {
                     self.pack_rows(rows.clone(), block, a_packed);
                 }
@@ -157,9 +161,10 @@ impl<K: Kernel> Product<'_, K> {
                     let b_packed = &mut b_packed[..panel.words()];
                     self.kernel.pack(&panel, b_packed);
                     let a_packed =
-                        &a_packed[(block - first) * rows.len() * size..][..rows.len() * size];
+                        &a_packed[(block - first) * height * size..][..height * size];
                     let next = panels.peek().map(|(_, _, panel)| panel);
                     self.column_of_tiles(
+                        &session,
                         rows.clone(),
                         (j, panel.lanes),
                         block,
@@ -176,8 +181,9 @@ impl<K: Kernel> Product<'_, K> {
         let mut at = 0;
         for i in rows.clone().step_by(K::MR) {
             let height = K::MR.min(rows.end - i);
-            let panel = self.panel(self.a, i, (height, height), block);
-            self.kernel.pack(&panel, &mut a_packed[at..][..panel.words()]);
+            let width = height.next_multiple_of(K::ROW_STEP);
+            let panel = self.panel(self.a, i, (height, width), block);
+            self.kernel.pack_a(&panel, &mut a_packed[at..][..panel.words()]);
             at += panel.words();
         }
     }
@@ -204,6 +210,7 @@ impl<K: Kernel> Product<'_, K> {
             lane_stride: x.row_stride,
             k_stride: x.col_stride,
             k,
+            k_words: self.k_blocks.words(block),
             encoding: self.kernel.encoding(),
         }
     }
@@ -211,6 +218,7 @@ impl<K: Kernel> Product<'_, K> {
     /// All tiles of one panel of `b`, for one block of k. Meanwhile the next panel is fetched.
     fn column_of_tiles(
         &self,
+        session: &K::Session,
         rows: Range<usize>,
         (j, width): (usize, usize),
         block: usize,
@@ -225,10 +233,10 @@ impl<K: Kernel> Product<'_, K> {
                 self.kernel.prefetch(next, index, tiles);
             }
             let height = K::MR.min(rows.end - i);
-            let a_panel = &a_packed[(i - rows.start) * words..][..height * words];
+            let a_panel = &a_packed[(i - rows.start) * words..][..height.next_multiple_of(K::ROW_STEP) * words];
             // SAFETY: tasks have disjoint rectangles, and a task has one tile at a time.
             let c = unsafe { self.c.tile((i, j), (height, width), store) };
-            self.kernel.tile(height, a_panel, b_packed, c);
+            self.kernel.tile(session, height, a_panel, b_packed, c);
         }
     }
 }

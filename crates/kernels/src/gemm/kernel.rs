@@ -1,40 +1,60 @@
 //! What a microkernel is to the loops around it, where its sums go, and the one in plain Rust.
 //!
 //! ```text
-//! sums[r][j] = Σ_p a[p][r] · b[p][j]      p ascending, one rounding a step (portable: two)
+//! sums[r][j] = Σ_p a[p][r] · b[p][j]      p ascending, one rounding a step (portable: two; AMX: amx.rs)
 //! c[r][j]    = or += alpha · sums[r][j]
 //! ```
-//! Every kernel adds the products of one element of `c` in the order of `p`, whatever the tile's
-//! height and wherever it lies. So the bits of an element depend on its row of `a`, its column of
+//! Every kernel adds the products of one element of `c` in an order that `k` alone decides, whatever
+//! the tile's height and wherever it lies. So the bits of an element depend on its row of `a`, its column of
 //! `b` and `k` only. Nothing here decides how `c` is cut into tiles.
 
 use super::Store;
-use super::pack::{Encoding, Panel, PlainTranspose, pack_panel};
+use super::pack::{Encoding, Panel, PlainOps, pack_panel};
 use std::marker::PhantomData;
 
 /// The arithmetic of one instruction set at one precision.
 ///
 /// Panels are of 32-bit words: an f32's bits, or two neighbours in k as bf16 (see [`Encoding`]).
 pub(crate) trait Kernel: Copy + Send + Sync {
+    /// What a thread has to hold while it computes tiles.
+    type Session;
+
     /// Rows of the tallest tile, and columns of every tile.
     const MR: usize;
     const NR: usize;
+    /// Rows of a panel of `a`, and words of k of any panel, are a multiple of these. Zeros fill it up.
+    const ROW_STEP: usize = 1;
+    const K_STEP: usize = 1;
     /// Words of k summed in registers before they are added to `c`: so many that a panel of `b`
-    /// with one of `a` fits the L1 cache. It decides the rounding, so it is a constant.
+    /// with one of `a` fits the L1 cache. It decides the rounding, so it is a constant; a multiple
+    /// of `K_STEP`.
     const K_BLOCK: usize;
+    /// Words of packed `a` that a task holds: with a panel of `b` well inside of the L2 cache, which
+    /// has 1 MiB at least.
+    const A_WORDS: usize = 160 * 1024;
+    /// Multiply-adds in the time that packing one element takes, about.
+    const PACK_COST: usize = 16;
     /// Multiplications and additions of one round of [`Kernel::spin`].
     const SPIN_FLOPS: usize;
 
     fn encoding(self) -> Encoding;
 
-    /// Packs one panel; `out` is as long as [`Panel::words`] says.
+    /// Makes this thread ready for tiles until the session is dropped. One session at a time.
+    fn start(self) -> Self::Session;
+
+    /// Packs one panel of `b`; `out` is as long as [`Panel::words`] says.
     fn pack(self, panel: &Panel, out: &mut [u32]);
+
+    /// Packs one panel of `a`: the same, unless the tiles read `a` in another order.
+    fn pack_a(self, panel: &Panel, out: &mut [u32]) {
+        self.pack(panel, out);
+    }
 
     /// Asks for what [`Kernel::pack`] will read, one part of `parts`, where a set can.
     fn prefetch(self, _panel: &Panel, _part: usize, _parts: usize) {}
 
-    /// One tile of `rows` ≤ `MR`: `a` is `[k words, rows]`, `b` `[k words, NR]`.
-    fn tile(self, rows: usize, a: &[u32], b: &[u32], c: Tile);
+    /// One tile of `rows` ≤ `MR`: `a` is `[k words, rows]`, `b` `[k words, NR]`, both as packed.
+    fn tile(self, session: &Self::Session, rows: usize, a: &[u32], b: &[u32], c: Tile);
 
     /// The kernel's arithmetic on registers alone, so often: what the peak is measured with.
     fn spin(self, rounds: usize) -> f32;
@@ -129,6 +149,15 @@ impl Tile<'_> {
         self.store
     }
 
+    /// Where sums may be stored as they are: the first of `rows` rows of N, and their stride. The bits
+    /// are those that [`Tile::put`] stores: multiplying by 1 changes none.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(super) fn direct<const N: usize>(&mut self, rows: usize) -> Option<(*mut f32, usize)> {
+        let plain = self.alpha == 1.0 && self.store == Store::Overwrite;
+        (plain && self.is_whole::<N>(rows)).then_some((self.corner, self.row_stride))
+    }
+
     /// Stores the tile's part of `sums`, or adds it to what is there.
     #[inline(always)]
     pub(super) fn put<const N: usize>(self, sums: &[[f32; N]]) {
@@ -197,6 +226,8 @@ pub(super) use with_rows;
 pub(crate) struct Portable(pub(crate) Encoding);
 
 impl Kernel for Portable {
+    type Session = ();
+
     const MR: usize = 4;
     const NR: usize = 8;
     const K_BLOCK: usize = 256;
@@ -206,11 +237,13 @@ impl Kernel for Portable {
         self.0
     }
 
+    fn start(self) {}
+
     fn pack(self, panel: &Panel, out: &mut [u32]) {
-        pack_panel(PlainTranspose, panel, out);
+        pack_panel(PlainOps, panel, out);
     }
 
-    fn tile(self, rows: usize, a: &[u32], b: &[u32], c: Tile) {
+    fn tile(self, _: &(), rows: usize, a: &[u32], b: &[u32], c: Tile) {
         with_rows!(rows, [1 2 3 4], portable_tile(a, b, c))
     }
 

@@ -5,6 +5,8 @@
 //!
 //! Shapes: a `[m, k]` · b `[k, n]` · c `[m, n]`.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod blocks;
 mod kernel;
 #[cfg(target_arch = "aarch64")]
@@ -22,6 +24,8 @@ use crate::nf4::{self, Nf4Blocks};
 use half::{bf16, f16};
 use std::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
+use amx::Bf16Amx;
 use kernel::{Kernel, Portable};
 #[cfg(target_arch = "aarch64")]
 use neon::F32Neon;
@@ -149,18 +153,8 @@ macro_rules! with_kernel {
         };
         match ($isa, $precision) {
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx2(proof), _) => {
-                let $kernel = F32Avx2::new(proof, encoding);
-                $body
-            }
-            #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512(proof), _) => {
-                let $kernel = F32Avx512::new(proof, encoding);
-                $body
-            }
-            #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512Bf16(proof), Precision::F32) => {
-                let $kernel = F32Avx512::with_bf16(proof, encoding);
+            (Isa::Amx(proof), Precision::Bf16) => {
+                let $kernel = Bf16Amx::new(proof);
                 $body
             }
             #[cfg(target_arch = "x86_64")]
@@ -168,15 +162,27 @@ macro_rules! with_kernel {
                 let $kernel = Bf16Avx512::new(proof);
                 $body
             }
-            #[cfg(target_arch = "aarch64")]
-            (Isa::Neon(proof), _) => {
-                let $kernel = F32Neon::new(proof, encoding);
-                $body
-            }
-            _ => {
-                let $kernel = Portable(encoding);
-                $body
-            }
+            (isa, _) => match isa.for_f32() {
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2(proof) => {
+                    let $kernel = F32Avx2::new(proof, encoding);
+                    $body
+                }
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512(proof) => {
+                    let $kernel = F32Avx512::new(proof, encoding);
+                    $body
+                }
+                #[cfg(target_arch = "aarch64")]
+                Isa::Neon(proof) => {
+                    let $kernel = F32Neon::new(proof, encoding);
+                    $body
+                }
+                _ => {
+                    let $kernel = Portable(encoding);
+                    $body
+                }
+            },
         }
     }};
 }

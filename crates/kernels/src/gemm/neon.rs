@@ -5,7 +5,7 @@
 
 use super::Store;
 use super::kernel::{Kernel, Tile, with_rows};
-use super::pack::{Encoding, Panel, PlainTranspose, pack_panel};
+use super::pack::{Encoding, Panel, PlainOps, pack_panel};
 use crate::isa::Neon;
 use std::arch::aarch64::*;
 
@@ -20,6 +20,8 @@ impl F32Neon {
 }
 
 impl Kernel for F32Neon {
+    type Session = ();
+
     const MR: usize = 8;
     const NR: usize = 8;
     const K_BLOCK: usize = 512;
@@ -29,11 +31,13 @@ impl Kernel for F32Neon {
         self.1
     }
 
+    fn start(self) {}
+
     fn pack(self, panel: &Panel, out: &mut [u32]) {
-        pack_panel(PlainTranspose, panel, out);
+        pack_panel(PlainOps, panel, out);
     }
 
-    fn tile(self, rows: usize, a: &[u32], b: &[u32], c: Tile) {
+    fn tile(self, _: &(), rows: usize, a: &[u32], b: &[u32], c: Tile) {
         // SAFETY: `self.0` proves `neon`.
         unsafe { with_rows!(rows, [1 2 3 4 5 6 7 8], tile_neon(a, b, c)) }
     }

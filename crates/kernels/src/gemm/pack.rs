@@ -1,7 +1,7 @@
 //! Packing: a panel of an operand, from whatever type and strides, into the words that kernels read.
 //!
 //! ```text
-//! out[p · width + lane] = word(p, lane)       lane: a row of a, or a column of b
+//! out[p · width + lane] = word(p, lane)       lane: a row of a, or a column of b (tiles: pack_tiles)
 //! ```
 //! Operands become words here and nowhere else, so a new stored type is one [`Source`] and one arm
 //! in [`pack_panel`]. Each body is safe and inlined into a shell per instruction set. Nothing here
@@ -40,12 +40,14 @@ pub(crate) struct Panel<'a> {
     pub(super) lane_stride: usize,
     pub(super) k_stride: usize,
     pub(super) k: usize,
+    /// Words of k of the packed panel; those past `k` are zero.
+    pub(super) k_words: usize,
     pub(super) encoding: Encoding,
 }
 
 impl Panel<'_> {
     pub(super) fn words(&self) -> usize {
-        self.k.div_ceil(self.encoding.per_word()) * self.width
+        self.k_words * self.width
     }
 
     /// Asks for the stored cache lines of one of `parts` parts of the panel.
@@ -79,13 +81,10 @@ trait Source: Copy {
 
     /// The same as pairs of bf16: `out.len()` words, twice as many elements.
     #[inline(always)]
-    fn read_pairs(self, start: usize, out: &mut [u32]) {
-        let mut values = [0u32; 2 * STAGE];
-        let values = &mut values[..2 * out.len()];
-        self.read(start, values);
-        for (out, [low, high]) in out.iter_mut().zip(values.as_chunks::<2>().0) {
-            *out = pair(*low, *high);
-        }
+    fn read_pairs(self, ops: impl PackOps, start: usize, out: &mut [u32]) {
+        let mut bits = [0u32; 2 * STAGE];
+        self.read(start, &mut bits[..2 * out.len()]);
+        ops.pairs(&bits.map(f32::from_bits)[..2 * out.len()], out);
     }
 }
 
@@ -96,6 +95,11 @@ impl Source for &[f32] {
         for (out, x) in out.iter_mut().zip(run) {
             *out = x.to_bits();
         }
+    }
+
+    #[inline(always)]
+    fn read_pairs(self, ops: impl PackOps, start: usize, out: &mut [u32]) {
+        ops.pairs(&self[start..start + 2 * out.len()], out);
     }
 }
 
@@ -109,7 +113,7 @@ impl Source for &[bf16] {
     }
 
     #[inline(always)]
-    fn read_pairs(self, start: usize, out: &mut [u32]) {
+    fn read_pairs(self, _: impl PackOps, start: usize, out: &mut [u32]) {
         let pairs = self[start..start + 2 * out.len()].as_chunks::<2>().0;
         for (out, [low, high]) in out.iter_mut().zip(pairs) {
             *out = u32::from(low.to_bits()) | u32::from(high.to_bits()) << 16;
@@ -183,17 +187,33 @@ pub(super) const GROUP: usize = 16;
 /// `STAGE` words of each of `GROUP` lanes.
 pub(super) type Lanes = [[u32; STAGE]; GROUP];
 
-/// Turns lanes that lie one after another into words that lie side by side.
-pub(super) trait Transpose: Copy {
+/// What an instruction set does in registers while a panel is packed.
+pub(super) trait PackOps: Copy {
     /// `out[p · width + lane] = from[lane][p]` for `p < words` and `lane < lanes`.
     fn transpose(self, from: &Lanes, words: usize, lanes: usize, out: &mut [u32], width: usize);
+
+    /// `out[i]` becomes the pair of `from[2i]` and `from[2i + 1]`.
+    #[inline(always)]
+    fn pairs(self, from: &[f32], out: &mut [u32]) {
+        for (out, [low, high]) in out.iter_mut().zip(from.as_chunks::<2>().0) {
+            *out = pair(low.to_bits(), high.to_bits());
+        }
+    }
+
+    /// `low[i]` becomes the pair of the f32s `low[i]` and `high[i]`.
+    #[inline(always)]
+    fn join(self, low: &mut [u32], high: &[u32]) {
+        for (low, high) in low.iter_mut().zip(high) {
+            *low = pair(*low, *high);
+        }
+    }
 }
 
 /// One word after another.
 #[derive(Clone, Copy)]
-pub(super) struct PlainTranspose;
+pub(super) struct PlainOps;
 
-impl Transpose for PlainTranspose {
+impl PackOps for PlainOps {
     #[inline(always)]
     fn transpose(self, from: &Lanes, words: usize, lanes: usize, out: &mut [u32], width: usize) {
         for (p, out) in out.chunks_mut(width).take(words).enumerate() {
@@ -206,28 +226,31 @@ impl Transpose for PlainTranspose {
 
 /// Packs one panel; `out` has [`Panel::words`] words.
 #[inline(always)]
-pub(super) fn pack_panel<T: Transpose>(transpose: T, panel: &Panel, out: &mut [u32]) {
+pub(super) fn pack_panel<O: PackOps>(ops: O, panel: &Panel, out: &mut [u32]) {
     assert_eq!(out.len(), panel.words());
+    let words = panel.k.div_ceil(panel.encoding.per_word());
+    let (out, padding) = out.split_at_mut(words * panel.width);
+    padding.fill(0);
     match panel.data {
-        Elements::F32(x) => pack_source(transpose, x, panel, out),
-        Elements::Bf16(x) => pack_source(transpose, x, panel, out),
-        Elements::F16(x) => pack_source(transpose, x, panel, out),
-        Elements::Nf4(x) => pack_source(transpose, x, panel, out),
+        Elements::F32(x) => pack_source(ops, x, panel, out),
+        Elements::Bf16(x) => pack_source(ops, x, panel, out),
+        Elements::F16(x) => pack_source(ops, x, panel, out),
+        Elements::Nf4(x) => pack_source(ops, x, panel, out),
     }
 }
 
 #[inline(always)]
-fn pack_source<T: Transpose>(transpose: T, source: impl Source, panel: &Panel, out: &mut [u32]) {
+fn pack_source<O: PackOps>(ops: O, source: impl Source, panel: &Panel, out: &mut [u32]) {
     if panel.k_stride == 1 {
-        pack_lanes(transpose, source, panel, out);
+        pack_lanes(ops, source, panel, out);
     } else {
-        pack_steps(source, panel, out);
+        pack_steps(ops, source, panel, out);
     }
 }
 
 /// Lanes are contiguous: reads a run of each, then transposes.
 #[inline(always)]
-fn pack_lanes<T: Transpose>(transpose: T, source: impl Source, panel: &Panel, out: &mut [u32]) {
+fn pack_lanes<O: PackOps>(ops: O, source: impl Source, panel: &Panel, out: &mut [u32]) {
     let per_word = panel.encoding.per_word();
     let mut stage = [[0u32; STAGE]; GROUP];
     for first in (0..panel.width).step_by(GROUP) {
@@ -239,22 +262,22 @@ fn pack_lanes<T: Transpose>(transpose: T, source: impl Source, panel: &Panel, ou
             let k = (panel.k - p).min(STAGE * per_word);
             for (lane, row) in stage[..filled].iter_mut().enumerate() {
                 let start = panel.start + (first + lane) * panel.lane_stride + p;
-                read_lane(source, panel.encoding, start, k, row);
+                read_lane(ops, source, panel.encoding, (start, k), row);
             }
             let words = out.len() / panel.width;
-            transpose.transpose(&stage, words, lanes, &mut out[first..], panel.width);
+            ops.transpose(&stage, words, lanes, &mut out[first..], panel.width);
         }
     }
 }
 
 /// The `k` elements from `start` on, as words.
 #[inline(always)]
-fn read_lane(
+fn read_lane<O: PackOps>(
+    ops: O,
     source: impl Source,
     encoding: Encoding,
-    start: usize,
-    k: usize,
-    row: &mut [u32; STAGE],
+    (start, k): (usize, usize),
+    row: &mut [u32],
 ) {
     match encoding {
         Encoding::Exact => source.read(start, &mut row[..k]),
@@ -263,10 +286,10 @@ fn read_lane(
             row[..k].iter_mut().for_each(|word| *word = round(*word));
         }
         Encoding::Pairs => {
-            source.read_pairs(start, &mut row[..k / 2]);
+            source.read_pairs(ops, start, &mut row[..k / 2]);
             if k % 2 == 1 {
                 source.read(start + k - 1, &mut row[k / 2..k / 2 + 1]);
-                row[k / 2] = pair(row[k / 2], 0);
+                ops.join(&mut row[k / 2..k / 2 + 1], &[0]);
             }
         }
     }
@@ -274,7 +297,7 @@ fn read_lane(
 
 /// Lanes lie side by side (or anyhow): reads all lanes of one k after another.
 #[inline(always)]
-fn pack_steps(source: impl Source, panel: &Panel, out: &mut [u32]) {
+fn pack_steps<O: PackOps>(ops: O, source: impl Source, panel: &Panel, out: &mut [u32]) {
     let per_word = panel.encoding.per_word();
     for (word, out) in out.chunks_mut(panel.width).enumerate() {
         let p = word * per_word;
@@ -290,9 +313,7 @@ fn pack_steps(source: impl Source, panel: &Panel, out: &mut [u32]) {
                 if p + 1 < panel.k {
                     read_step(source, panel, p + 1, high);
                 }
-                for (low, high) in out.iter_mut().zip(high) {
-                    *low = pair(*low, *high);
-                }
+                ops.join(out, high);
             }
         }
     }
@@ -308,4 +329,69 @@ fn read_step(source: impl Source, panel: &Panel, p: usize, out: &mut [u32]) {
     for (lane, out) in out.iter_mut().enumerate() {
         source.read(start + lane * panel.lane_stride, std::slice::from_mut(out));
     }
+}
+
+/// Lanes, and words of k, of the tiles that [`pack_tiles`] makes.
+pub(super) const TILE: usize = GROUP;
+
+/// Packs one panel as tiles, in which the words of a lane lie side by side.
+///
+/// ```text
+/// out[(g · k_words + t · TILE + lane) · TILE + p] = word(t · TILE + p, g · TILE + lane)
+/// ```
+/// `width` and `k_words` are multiples of [`TILE`]; words are pairs.
+#[inline(always)]
+pub(super) fn pack_tiles<O: PackOps>(ops: O, panel: &Panel, out: &mut [u32]) {
+    assert!(out.len() == panel.words() && panel.k_words % TILE == 0 && panel.width % TILE == 0);
+    for (group, out) in out.chunks_mut(TILE * panel.k_words).enumerate() {
+        let first = group * TILE;
+        let group = Panel {
+            start: panel.start + first * panel.lane_stride,
+            lanes: panel.lanes.saturating_sub(first).min(TILE),
+            width: TILE,
+            ..*panel
+        };
+        let tiles = out.as_chunks_mut::<TILE>().0.as_chunks_mut::<TILE>().0;
+        match panel.data {
+            _ if panel.k_stride != 1 => {
+                pack_panel(ops, &group, tiles.as_flattened_mut().as_flattened_mut());
+                tiles.iter_mut().for_each(|tile| turn(ops, tile));
+            }
+            Elements::F32(x) => fill_tiles(ops, x, &group, tiles),
+            Elements::Bf16(x) => fill_tiles(ops, x, &group, tiles),
+            Elements::F16(x) => fill_tiles(ops, x, &group, tiles),
+            Elements::Nf4(x) => fill_tiles(ops, x, &group, tiles),
+        }
+    }
+}
+
+/// Lanes are contiguous: reads each into its row of the tiles.
+#[inline(always)]
+fn fill_tiles<O: PackOps>(
+    ops: O,
+    source: impl Source,
+    panel: &Panel,
+    tiles: &mut [[[u32; TILE]; TILE]],
+) {
+    for lane in 0..panel.lanes {
+        let start = panel.start + lane * panel.lane_stride;
+        for (tile, p) in tiles.iter_mut().zip((0..).step_by(2 * TILE)) {
+            let k = (panel.k - p).min(2 * TILE);
+            tile[lane][k / 2..].fill(0);
+            read_lane(ops, source, panel.encoding, (start + p, k), &mut tile[lane]);
+        }
+    }
+    for tile in tiles {
+        tile[panel.lanes..].as_flattened_mut().fill(0);
+    }
+}
+
+/// Swaps rows and columns.
+#[inline(always)]
+fn turn<O: PackOps>(ops: O, tile: &mut [[u32; TILE]; TILE]) {
+    let mut rows = [[0; STAGE]; GROUP];
+    for (to, from) in rows.iter_mut().zip(&*tile) {
+        to[..TILE].copy_from_slice(from);
+    }
+    ops.transpose(&rows, TILE, TILE, tile.as_flattened_mut(), TILE);
 }

@@ -9,7 +9,7 @@
 use super::Store;
 use super::kernel::{Kernel, Tile, with_rows};
 use super::pack::{Encoding, Panel};
-use super::x86_pack::{load16, pack_avx2, pack_avx512};
+use super::x86_pack::{load16, pack_avx2, pack_avx512, pack_bf16};
 use crate::isa::{Avx2, Avx512, Avx512Bf16};
 use std::arch::x86_64::*;
 
@@ -36,10 +36,6 @@ impl F32Avx512 {
     pub(crate) fn new(_: Avx512, encoding: Encoding) -> F32Avx512 {
         F32Avx512(encoding)
     }
-
-    pub(crate) fn with_bf16(_: Avx512Bf16, encoding: Encoding) -> F32Avx512 {
-        F32Avx512(encoding)
-    }
 }
 
 impl Bf16Avx512 {
@@ -49,6 +45,8 @@ impl Bf16Avx512 {
 }
 
 impl Kernel for F32Avx2 {
+    type Session = ();
+
     const MR: usize = 6;
     const NR: usize = 16;
     const K_BLOCK: usize = 320;
@@ -57,6 +55,8 @@ impl Kernel for F32Avx2 {
     fn encoding(self) -> Encoding {
         self.1
     }
+
+    fn start(self) {}
 
     fn pack(self, panel: &Panel, out: &mut [u32]) {
         // SAFETY: `self.0` proves `avx2` and `fma`.
@@ -67,7 +67,7 @@ impl Kernel for F32Avx2 {
         panel.prefetch(part, parts, fetch_source);
     }
 
-    fn tile(self, rows: usize, a: &[u32], b: &[u32], c: Tile) {
+    fn tile(self, _: &(), rows: usize, a: &[u32], b: &[u32], c: Tile) {
         // SAFETY: `self.0` proves `avx2` and `fma`.
         unsafe { with_rows!(rows, [1 2 3 4 5 6], tile_avx2(a, b, c)) }
     }
@@ -79,6 +79,8 @@ impl Kernel for F32Avx2 {
 }
 
 impl Kernel for F32Avx512 {
+    type Session = ();
+
     const MR: usize = 12;
     const NR: usize = 32;
     const K_BLOCK: usize = 256;
@@ -87,6 +89,8 @@ impl Kernel for F32Avx512 {
     fn encoding(self) -> Encoding {
         self.0
     }
+
+    fn start(self) {}
 
     fn pack(self, panel: &Panel, out: &mut [u32]) {
         // SAFETY: this value was made from a token that proves `avx512f`, `bw`, `vl` and `dq`.
@@ -97,7 +101,7 @@ impl Kernel for F32Avx512 {
         panel.prefetch(part, parts, fetch_source);
     }
 
-    fn tile(self, rows: usize, a: &[u32], b: &[u32], c: Tile) {
+    fn tile(self, _: &(), rows: usize, a: &[u32], b: &[u32], c: Tile) {
         // SAFETY: this value was made from a token that proves `avx512f`, `bw`, `vl` and `dq`.
         unsafe { with_rows!(rows, [1 2 3 4 5 6 7 8 9 10 11 12], tile_avx512(a, b, c)) }
     }
@@ -109,6 +113,8 @@ impl Kernel for F32Avx512 {
 }
 
 impl Kernel for Bf16Avx512 {
+    type Session = ();
+
     const MR: usize = 12;
     const NR: usize = 32;
     const K_BLOCK: usize = 256;
@@ -118,16 +124,18 @@ impl Kernel for Bf16Avx512 {
         Encoding::Pairs
     }
 
+    fn start(self) {}
+
     fn pack(self, panel: &Panel, out: &mut [u32]) {
-        // SAFETY: `self.0` proves all that `Avx512` does.
-        unsafe { pack_avx512(panel, out) }
+        // SAFETY: `self.0` proves `avx512bf16` and all that `Avx512` does.
+        unsafe { pack_bf16(panel, out) }
     }
 
     fn prefetch(self, panel: &Panel, part: usize, parts: usize) {
         panel.prefetch(part, parts, fetch_source);
     }
 
-    fn tile(self, rows: usize, a: &[u32], b: &[u32], c: Tile) {
+    fn tile(self, _: &(), rows: usize, a: &[u32], b: &[u32], c: Tile) {
         // SAFETY: `self.0` proves `avx512bf16` and all that `Avx512` does.
         unsafe { with_rows!(rows, [1 2 3 4 5 6 7 8 9 10 11 12], tile_bf16(a, b, c)) }
     }
@@ -263,7 +271,7 @@ fn fetch(x: &f32) {
 
 /// To the L2 cache: the L1 cache is full of what the kernel needs now.
 #[inline(always)]
-fn fetch_source(address: *const u8) {
+pub(super) fn fetch_source(address: *const u8) {
     // SAFETY: a prefetch changes nothing that the program could see, at any address.
     unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
 }

@@ -1,24 +1,36 @@
 //! Packing for AVX2 and AVX-512: shells around the common bodies of `pack.rs`, and transpositions in
 //! registers. Nothing here multiplies.
 
-use super::pack::{GROUP, Lanes, Panel, Transpose, pack_panel};
+use super::pack::{GROUP, Lanes, PackOps, Panel, pack_panel, pack_tiles};
 use std::arch::x86_64::*;
 
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn pack_avx2(panel: &Panel, out: &mut [u32]) {
-    pack_panel(TransposeAvx2(()), panel, out);
+    pack_panel(OpsAvx2(()), panel, out);
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 pub(super) fn pack_avx512(panel: &Panel, out: &mut [u32]) {
-    pack_panel(TransposeAvx512(()), panel, out);
+    pack_panel(OpsAvx512(()), panel, out);
+}
+
+/// For words that are pairs.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+pub(super) fn pack_bf16(panel: &Panel, out: &mut [u32]) {
+    pack_panel(OpsBf16(()), panel, out);
+}
+
+/// For words that are pairs, and tiles that have the words of a lane side by side.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+pub(super) fn pack_tiles_bf16(panel: &Panel, out: &mut [u32]) {
+    pack_tiles(OpsBf16(()), panel, out);
 }
 
 /// Made in `pack_avx2` only, where `avx2` is there.
 #[derive(Clone, Copy)]
-struct TransposeAvx2(());
+struct OpsAvx2(());
 
-impl Transpose for TransposeAvx2 {
+impl PackOps for OpsAvx2 {
     #[inline(always)]
     fn transpose(self, from: &Lanes, words: usize, lanes: usize, out: &mut [u32], width: usize) {
         // SAFETY: this value exists, so the caller is `pack_avx2`, which has `avx2`.
@@ -28,14 +40,90 @@ impl Transpose for TransposeAvx2 {
 
 /// Made in `pack_avx512` only, where `avx512f` is there.
 #[derive(Clone, Copy)]
-struct TransposeAvx512(());
+struct OpsAvx512(());
 
-impl Transpose for TransposeAvx512 {
+impl PackOps for OpsAvx512 {
     #[inline(always)]
     fn transpose(self, from: &Lanes, words: usize, lanes: usize, out: &mut [u32], width: usize) {
         // SAFETY: this value exists, so the caller is `pack_avx512`, which has `avx512f`.
         unsafe { transpose_avx512(from, words, lanes, out, width) }
     }
+}
+
+/// Made in `pack_bf16` and `pack_tiles_bf16` only, where `avx512f`, `bw` and `bf16` are there.
+#[derive(Clone, Copy)]
+struct OpsBf16(());
+
+impl PackOps for OpsBf16 {
+    #[inline(always)]
+    fn transpose(self, from: &Lanes, words: usize, lanes: usize, out: &mut [u32], width: usize) {
+        // SAFETY: this value exists, so the caller has `avx512f`.
+        unsafe { transpose_avx512(from, words, lanes, out, width) }
+    }
+
+    #[inline(always)]
+    fn pairs(self, from: &[f32], out: &mut [u32]) {
+        // SAFETY: this value exists, so the caller has `avx512f`, `bw` and `bf16`.
+        unsafe { pairs_bf16(from, out) }
+    }
+
+    #[inline(always)]
+    fn join(self, low: &mut [u32], high: &[u32]) {
+        // SAFETY: this value exists, so the caller has `avx512f`, `bw` and `bf16`.
+        unsafe { join_bf16(low, high) }
+    }
+}
+
+/// The instruction rounds to nearest even too, but takes subnormals as 0: so the last, partial
+/// vector must go through it as well.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn pairs_bf16(from: &[f32], out: &mut [u32]) {
+    assert_eq!(from.len(), 2 * out.len());
+    for (from, out) in from.chunks(32).zip(out.chunks_mut(16)) {
+        let mask = u32::MAX >> (32 - from.len());
+        // SAFETY: the masks load `from.len()` floats and store half as many words, `out.len()`.
+        unsafe {
+            let first = _mm512_maskz_loadu_ps(mask as __mmask16, from.as_ptr());
+            let second =
+                _mm512_maskz_loadu_ps((mask >> 16) as __mmask16, from.as_ptr().wrapping_add(16));
+            let words = as_words(_mm512_cvtne2ps_pbh(second, first));
+            _mm512_mask_storeu_epi32(out.as_mut_ptr().cast(), lanes_mask(out.len()), words);
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn join_bf16(low: &mut [u32], high: &[u32]) {
+    assert_eq!(low.len(), high.len());
+    // Halves i and 16 + i become neighbours.
+    let order: [u16; 32] = std::array::from_fn(|i| (i / 2 + i % 2 * 16) as u16);
+    // SAFETY: `order` is 512 bits.
+    let order = unsafe { _mm512_loadu_si512(order.as_ptr().cast()) };
+    for (low, high) in low.chunks_mut(16).zip(high.chunks(16)) {
+        let mask = lanes_mask(low.len());
+        // SAFETY: the mask loads and stores `low.len()` words, and `high` has as many.
+        unsafe {
+            let x = _mm512_maskz_loadu_ps(mask, low.as_ptr().cast());
+            let y = _mm512_maskz_loadu_ps(mask, high.as_ptr().cast());
+            let words = _mm512_permutexvar_epi16(order, as_words(_mm512_cvtne2ps_pbh(y, x)));
+            _mm512_mask_storeu_epi32(low.as_mut_ptr().cast(), mask, words);
+        }
+    }
+}
+
+/// The first `lanes` of 16.
+#[inline(always)]
+fn lanes_mask(lanes: usize) -> __mmask16 {
+    ((1u32 << lanes) - 1) as __mmask16
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn as_words(pairs: __m512bh) -> __m512i {
+    // SAFETY: both types are 512 bits of plain data.
+    unsafe { std::mem::transmute(pairs) }
 }
 
 /// Blocks of 8 × 8 words.
@@ -90,7 +178,7 @@ fn columns8(r: [__m256; 8]) -> [__m256; 8] {
 #[target_feature(enable = "avx512f")]
 fn transpose_avx512(from: &Lanes, words: usize, lanes: usize, out: &mut [u32], width: usize) {
     assert!(lanes <= GROUP && out.len() >= (words - 1) * width + lanes);
-    let mask = ((1u32 << lanes) - 1) as __mmask16;
+    let mask = lanes_mask(lanes);
     for p in (0..words).step_by(16) {
         let rows: [__m512i; 16] = std::array::from_fn(|r| load16(&from[r], p / 16));
         for (i, column) in columns16(rows).into_iter().enumerate().take(words - p) {
