@@ -333,4 +333,3 @@ fn weight_bytes(
     }
     bytes
 }
-}

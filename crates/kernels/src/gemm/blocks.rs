@@ -147,8 +147,7 @@ impl<K: Kernel> Product<'_, K> {
             let b_packed = aligned(b_buffer, size * K::NR);
             for first in (0..count).step_by(group) {
                 let blocks = first..count.min(first + group);
-                for (block, a_packed) in blocks.clone().zip(a_packed.chunks_mut(height * size))
-                {
+                for (block, a_packed) in blocks.clone().zip(a_packed.chunks_mut(height * size)) {
                     self.pack_rows(rows.clone(), block, a_packed);
                 }
                 let order = cols
@@ -160,8 +159,7 @@ impl<K: Kernel> Product<'_, K> {
                 while let Some((j, block, panel)) = panels.next() {
                     let b_packed = &mut b_packed[..panel.words()];
                     self.kernel.pack(&panel, b_packed);
-                    let a_packed =
-                        &a_packed[(block - first) * height * size..][..height * size];
+                    let a_packed = &a_packed[(block - first) * height * size..][..height * size];
                     let next = panels.peek().map(|(_, _, panel)| panel);
                     self.column_of_tiles(
                         &session,
@@ -233,7 +231,8 @@ impl<K: Kernel> Product<'_, K> {
                 self.kernel.prefetch(next, index, tiles);
             }
             let height = K::MR.min(rows.end - i);
-            let a_panel = &a_packed[(i - rows.start) * words..][..height.next_multiple_of(K::ROW_STEP) * words];
+            let a_panel = &a_packed[(i - rows.start) * words..]
+                [..height.next_multiple_of(K::ROW_STEP) * words];
             // SAFETY: tasks have disjoint rectangles, and a task has one tile at a time.
             let c = unsafe { self.c.tile((i, j), (height, width), store) };
             self.kernel.tile(session, height, a_panel, b_packed, c);
