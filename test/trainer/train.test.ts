@@ -192,6 +192,24 @@ test('evaluation by epoch', async (t) => {
   )
 })
 
+test('an evaluation on start comes before the first step', async (t) => {
+  const { engine } = recordedEngine()
+  const values = base(t)
+  const events = await collect(engine, {
+    ...values,
+    eval_data_path: values.data_path,
+    eval_strategy: 'no',
+    eval_on_start: true,
+  })
+  const kinds = events.map(({ type }) => type).filter((type) => type === 'eval' || type === 'step')
+  t.is(kinds.indexOf('eval'), 0)
+  t.is(kinds.lastIndexOf('eval'), 0)
+  t.deepEqual(
+    ofType(events, 'eval').map(({ log }) => [log.epoch, log.step]),
+    [[0, 0]],
+  )
+})
+
 test('trainer_state.json has the keys of Transformers and rounds nothing', async (t) => {
   const { engine } = recordedEngine({ step: (i, batch) => report(1 / (i + 3), batch) })
   const values = base(t)

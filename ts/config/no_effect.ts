@@ -140,7 +140,6 @@ export const noEffect: ReadonlyMap<string, NoEffect> = new Map<string, NoEffect>
   neutral('dataloader_drop_last', [false], 'Leave it out: the last micro-batch is trained on too.'),
   neutral('optim_args', [null], 'Set adam_beta1, adam_beta2 and adam_epsilon.'),
   neutral('lr_scheduler_kwargs', [null], 'Leave it out: the schedules have no further options.'),
-  neutral('eval_on_start', [false], 'Leave it out.'),
   neutral('eval_delay', [0], 'Leave it out.'),
   neutral('save_only_model', [false], 'Leave it out.'),
 

@@ -79,14 +79,16 @@ export const lasting: readonly Rule[] = [
   ),
   {
     option: 'eval_strategy',
-    when: (config) => config.eval_strategy !== 'no' && config.eval_data_path === null,
+    when: (config) =>
+      (config.eval_strategy !== 'no' || config.eval_on_start) && config.eval_data_path === null,
     say: () => 'there is no evaluation: eval_data_path is not given',
     hint: '',
     refuse: false,
   },
   {
     option: 'eval_data_path',
-    when: (config) => config.eval_strategy === 'no' && config.eval_data_path !== null,
+    when: (config) =>
+      config.eval_strategy === 'no' && !config.eval_on_start && config.eval_data_path !== null,
     say: () => 'eval_data_path has no effect: eval_strategy is no',
     hint: '',
     refuse: false,

@@ -54,6 +54,7 @@ export async function* trainLoop(input: LoopInput): AsyncGenerator<TrainEvent, T
   progress.totalSteps = length.totalSteps
   yield startEvent(config, length, schedule, train.usable.length)
 
+  if (config.eval_on_start) yield* evaluated(input)
   const started = performance.now()
   let lossSum = 0
   let lossSumSinceLog = 0

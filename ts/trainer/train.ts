@@ -154,7 +154,7 @@ async function* readData(
   yield dataEvent('train', path, train)
   throwIfCancelled(signal)
   let evaluation: TokenRows | null = null
-  if (evalPath !== null && config.eval_strategy !== 'no') {
+  if (evalPath !== null && (config.eval_strategy !== 'no' || config.eval_on_start)) {
     const read = await readTokenRows(tokenizer, { path: evalPath, ...options })
     yield dataEvent('eval', evalPath, read)
     evaluation = read.rows

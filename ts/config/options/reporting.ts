@@ -44,6 +44,13 @@ export const loggingOptions = {
       ...logging,
       default_text: 'logging_steps',
     }),
+  eval_on_start: z
+    .boolean()
+    .default(false)
+    .meta({
+      description: 'Evaluate before the first step too.',
+      ...logging,
+    }),
   report_to: z
     .array(z.enum(['none', 'all', 'tensorboard']))
     .default(['none'])
