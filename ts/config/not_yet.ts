@@ -1,21 +1,9 @@
 // What the project will do and does not do yet. Whoever builds one of these deletes its entry here, and nothing else.
 // Options that will never be offered stand in `refused.ts`.
 
-import { existsSync } from 'node:fs'
 import type { Rule } from './rules.js'
 
-/** `organisation/name`, as the hub writes it. */
-const isHubId = (model: string): boolean => /^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(model)
-
 export const notYet: readonly Rule[] = [
-  {
-    option: 'model_name_or_path',
-    when: ({ model_name_or_path: model }) => isHubId(model) && !existsSync(model),
-    say: ({ model_name_or_path: model }) =>
-      `there is no folder ${model}, and models are not fetched from the hub yet`,
-    hint: 'Download the model first, with `hf download ID --local-dir DIR`, and name the folder.',
-    refuse: true,
-  },
   {
     option: 'optim',
     when: ({ optim }) => optim !== 'adamw_torch',

@@ -167,7 +167,9 @@ impl FormatError {
     pub fn hint(&self) -> &'static str {
         use FormatError::*;
         match self {
-            NotFound { .. } => "Check the path's spelling.",
+            NotFound { .. } => {
+                "Check the path's spelling; a model of the hub has to be downloaded first, with `hf download ID --local-dir DIR`."
+            }
             Read { .. } | NotAFile { .. } => "Check the path and its permissions.",
             Write { .. } => "Choose another output folder, or free space on the disk.",
             Memory { .. } => "Close other programs, or take a smaller or quantised model.",

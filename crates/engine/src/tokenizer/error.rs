@@ -106,7 +106,10 @@ impl TokenizerError {
     pub fn hint(&self) -> &'static str {
         use TokenizerError::*;
         match self {
-            NotFound { .. } | Read { .. } => "Check the path's spelling and its permissions.",
+            NotFound { .. } => {
+                "Check the path's spelling; a model of the hub has to be downloaded first, with `hf download ID --local-dir DIR`."
+            }
+            Read { .. } => "Check the path and its permissions.",
             NoTokenizer { sentencepiece: true, .. } => {
                 "A tokenizer.model can't be read yet; save a tokenizer.json with AutoTokenizer.from_pretrained(…).save_pretrained(…)."
             }
