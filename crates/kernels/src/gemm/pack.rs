@@ -373,12 +373,17 @@ fn fill_tiles<O: PackOps>(
     panel: &Panel,
     tiles: &mut [[[u32; TILE]; TILE]],
 ) {
+    let (whole, rest) = tiles.split_at_mut(panel.k / (2 * TILE));
     for lane in 0..panel.lanes {
-        let start = panel.start + lane * panel.lane_stride;
-        for (tile, p) in tiles.iter_mut().zip((0..).step_by(2 * TILE)) {
-            let k = (panel.k - p).min(2 * TILE);
+        let mut start = panel.start + lane * panel.lane_stride;
+        for tile in &mut *whole {
+            source.read_pairs(ops, start, &mut tile[lane]);
+            start += 2 * TILE;
+        }
+        if let [tile] = rest {
+            let k = panel.k % (2 * TILE);
             tile[lane][k / 2..].fill(0);
-            read_lane(ops, source, panel.encoding, (start + p, k), &mut tile[lane]);
+            read_lane(ops, source, panel.encoding, (start, k), &mut tile[lane]);
         }
     }
     for tile in tiles {
