@@ -342,7 +342,11 @@ pub(super) const TILE: usize = GROUP;
 /// `width` and `k_words` are multiples of [`TILE`]; words are pairs.
 #[inline(always)]
 pub(super) fn pack_tiles<O: PackOps>(ops: O, panel: &Panel, out: &mut [u32]) {
-    assert!(out.len() == panel.words() && panel.k_words % TILE == 0 && panel.width % TILE == 0);
+    assert!(
+        out.len() == panel.words()
+            && panel.k_words.is_multiple_of(TILE)
+            && panel.width.is_multiple_of(TILE)
+    );
     for (group, out) in out.chunks_mut(TILE * panel.k_words).enumerate() {
         let first = group * TILE;
         let group = Panel {
