@@ -11,6 +11,7 @@ use crate::formats::peft::Bias;
 use crate::model::Method;
 use crate::model::adapter::{Matcher, linear_paths};
 use crate::model::quantize::Quantizer;
+use crate::model::verify::verify;
 use crate::options::{EngineOptions, PlanOptions};
 use crate::spec::{DecoderSpec, Mlp, Residual, Slot};
 use crate::{Result, families, machine};
@@ -100,6 +101,7 @@ const LOSS_TILE_BYTES: u64 = 16 << 20;
 /// Plans for the machine, or for `memory_bytes`. `gflops`: the speed of matrix products, if known.
 pub fn plan(options: &EngineOptions, files: &ModelFiles, gflops: Option<f64>) -> Result<Plan> {
     let (family, spec) = families::read(files.config(), |name| files.info(name).is_some())?;
+    verify(files, &spec, family)?;
     let method = Method::from(&options.method);
     let counts = Counts::of(&spec, family, &method)?;
     let budget = options

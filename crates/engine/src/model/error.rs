@@ -1,13 +1,14 @@
 //! Why a model's files don't make a decoder, or an adapter doesn't fit it.
 
 use crate::error::Code;
+use std::path::PathBuf;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    #[error("the model files have no tensor `{name}`")]
-    MissingTensor { name: String },
-    #[error("tensor `{name}` has the shape {found:?}, config.json makes it {expected:?}")]
-    WrongShape { name: String, found: Vec<usize>, expected: Vec<usize> },
+    #[error("{}: there is no tensor `{name}`", path.display())]
+    MissingTensor { path: PathBuf, name: String },
+    #[error("{}: tensor `{name}` has the shape {found:?}, config.json makes it {expected:?}", path.display())]
+    WrongShape { path: PathBuf, name: String, found: Vec<usize>, expected: Vec<usize> },
     #[error("target_modules: `{target}` matches no linear module of this model")]
     NoTarget { target: String, linears: Vec<String> },
     #[error("target_modules: `{target}` is not a regular expression: {reason}")]

@@ -2,6 +2,7 @@
 
 use super::adapter::{LoraOptions, Matcher, init_a, linear_paths};
 use super::quantize::{QuantizationOptions, Quantizer};
+use super::verify::verify;
 use super::{Block, Linear, Lora, Model, ModelError, NormModule, Param};
 use crate::Result;
 use crate::ctx::Ctx;
@@ -43,6 +44,7 @@ pub fn load(ctx: &Ctx, files: &ModelFiles, options: LoadOptions, signal: &Signal
     let LoadOptions { method, quantization, seed } = options;
     let quantizer = quantization.map(|options| Quantizer::new(options, method)).transpose()?;
     let (family, spec) = families::read(files.config(), |name| files.info(name).is_some())?;
+    verify(files, &spec, family)?;
     let linears = linear_paths(&spec, family.module);
     let matcher = match method {
         Method::Lora(lora) => {
@@ -193,7 +195,7 @@ impl Loader<'_> {
         let (len, _) = self.spec.weight_dims(slot);
         let (weight, dweight) =
             self.vector(&name, "weight", len, self.module_training(&name), false)?;
-        let weight = weight.ok_or(ModelError::MissingTensor { name: name.clone() })?;
+        let weight = weight.expect("a vector was read");
         let (bias, dbias) = match self.spec.has_bias(slot) {
             true => self.vector(&name, "bias", len, self.bias_training(&name, false), false)?,
             false => (None, None),
@@ -208,7 +210,7 @@ impl Loader<'_> {
         dims: &[usize],
     ) -> Result<(Weight, Option<Tensor>)> {
         let name = format!("{module}.weight");
-        self.check(&name, dims)?;
+        self.take(&name)?;
         let training = self.module_training(module);
         if training == Training::Frozen {
             return Ok((self.frozen(slot, module, &name)?, None));
@@ -247,7 +249,7 @@ impl Loader<'_> {
         wrapped: bool,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let name = format!("{module}.{part}");
-        self.check(&name, &[len])?;
+        self.take(&name)?;
         let (_, data) = self.files.read_f32(&name)?;
         let value = self.ctx.tensor(data, &[len])?;
         if training == Training::Frozen {
@@ -312,19 +314,14 @@ impl Loader<'_> {
         }
     }
 
-    /// The tensor is there with the shape that config.json promises.
-    fn check(&mut self, name: &str, expected: &[usize]) -> Result<()> {
+    /// Counts a tensor that [`verify`] found, before it is read.
+    fn take(&mut self, name: &str) -> Result<()> {
         if self.signal.cancelled() {
             return Err(crate::Error::Cancelled);
         }
-        let missing = || ModelError::MissingTensor { name: name.to_owned() };
-        let info = self.files.tensors().iter().find(|t| t.name == name).ok_or_else(missing)?;
-        if info.shape != expected {
-            let (found, expected) = (info.shape.clone(), expected.to_vec());
-            return Err(ModelError::WrongShape { name: name.to_owned(), found, expected }.into());
-        }
+        let info = self.files.info(name).expect("verified");
         self.signal.advance(info.bytes as u64);
-        self.base_params += expected.iter().product::<usize>();
+        self.base_params += info.shape.iter().product::<usize>();
         self.used.insert(name.to_owned());
         Ok(())
     }

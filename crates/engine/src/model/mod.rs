@@ -6,6 +6,7 @@ pub mod adapter_files;
 mod error;
 mod load;
 pub mod quantize;
+pub mod verify;
 pub mod write;
 
 pub use error::ModelError;

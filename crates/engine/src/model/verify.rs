@@ -1,0 +1,36 @@
+//! Whether the files hold every tensor that a decoder needs, in the shape that config.json makes it.
+//! From headers alone: a model that can't be loaded is refused before a weight is read.
+
+use super::ModelError;
+use crate::families::Family;
+use crate::formats::ModelFiles;
+use crate::spec::DecoderSpec;
+
+/// The first tensor that is missing or of another shape is the error.
+pub fn verify(files: &ModelFiles, spec: &DecoderSpec, family: &Family) -> Result<(), ModelError> {
+    let outer = spec.outer_slots().into_iter().map(|slot| (slot, 0));
+    let blocks = spec.block_slots();
+    let inner = (0..spec.n_layers).flat_map(|layer| blocks.iter().map(move |&slot| (slot, layer)));
+    for (slot, layer) in outer.chain(inner) {
+        let module = (family.module)(slot, layer);
+        let (rows, cols) = spec.weight_dims(slot);
+        let weight = if slot.is_norm() { vec![rows] } else { vec![rows, cols] };
+        expect(files, format!("{module}.weight"), weight)?;
+        if spec.has_bias(slot) {
+            expect(files, format!("{module}.bias"), vec![rows])?;
+        }
+    }
+    Ok(())
+}
+
+fn expect(files: &ModelFiles, name: String, expected: Vec<usize>) -> Result<(), ModelError> {
+    let path = || files.path().to_owned();
+    match files.info(&name) {
+        None => Err(ModelError::MissingTensor { path: path(), name }),
+        Some(info) if info.shape != expected => {
+            let found = info.shape.clone();
+            Err(ModelError::WrongShape { path: path(), name, found, expected })
+        }
+        Some(_) => Ok(()),
+    }
+}
