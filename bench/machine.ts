@@ -4,7 +4,7 @@ import type { DoctorReport, Native } from '../ts/native/contract.js'
 import { unwrap } from '../ts/native/errors.js'
 
 /** Every instruction set that the kernels are written for, as `Isa::name` spells them. */
-const knownIsas = ['portable', 'avx2', 'avx512', 'avx512bf16', 'neon']
+const knownIsas = ['portable', 'avx2', 'avx512', 'avx512bf16', 'amx', 'neon']
 
 export type Dtype = 'f32' | 'bf16'
 

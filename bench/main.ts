@@ -4,6 +4,7 @@
 import { exitStatus, LoraTrainError, native } from '../ts/native/index.js'
 import type { Benchmark, Line } from './figure.js'
 import { gemm } from './gemm.js'
+import { loadWarning, othersShare } from './load.js'
 import { examine, machineLine } from './machine.js'
 import { memory } from './memory.js'
 import { peer } from './peer.js'
@@ -24,10 +25,13 @@ const bench = async (words: readonly string[]): Promise<void> => {
   print(wanted.json ? JSON.stringify({ kind: 'machine', ...machine }) : machineLine(machine))
   for (const { name, summary, run } of wanted.benchmarks) {
     const lines: Line[] = []
-    for await (const line of run({ engine, log })) {
+    const take = (line: Line): void => {
       if (wanted.json) print(JSON.stringify(line))
       else lines.push(line)
     }
+    const before = await othersShare()
+    for await (const line of run({ engine, log })) take(line)
+    for (const text of loadWarning([before, await othersShare()])) take({ kind: 'note', bench: name, text })
     if (!wanted.json) print(['', `${name}: ${summary}`, ...table(lines)].join('\n'))
   }
 }

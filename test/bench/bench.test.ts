@@ -5,6 +5,7 @@ import test from 'ava'
 import type { TrainingResult } from '../../bench/child/training.js'
 import { figure, repeated } from '../../bench/figure.js'
 import { lineOf } from '../../bench/gemm.js'
+import { busyShare, loadWarning } from '../../bench/load.js'
 import { isaLine } from '../../bench/machine.js'
 import { comparison } from '../../bench/peer.js'
 import { root } from '../../bench/places.js'
@@ -113,7 +114,10 @@ test('of gemm_bench both kinds of lines are read', (t) => {
     noisy: false,
   })
   t.like(left, { kind: 'skipped', case: 'head/512 bf16 portable', why: '40 s at the peak' })
-  t.regex(isaLine(['portable', 'avx2']), /ran: portable, avx2; not on this CPU: avx512, avx512bf16, neon$/)
+  t.regex(
+    isaLine(['portable', 'avx2']),
+    /ran: portable, avx2; not on this CPU: avx512, avx512bf16, amx, neon$/,
+  )
 })
 
 test('speed is that of the warm steps, beside a ceiling that counts the head for supervised tokens only', (t) => {
@@ -149,4 +153,16 @@ test('tokenising stands beside as many times one thread', (t) => {
   const [rows, tokens] = tokenizeLines({ ...one, seconds: [1, 1] }, one, 2)
   t.like(rows, { value: 10, unit: 'rows/s', limit: 10, ratio: 1 })
   t.like(tokens, { value: 100, unit: 'tokens/s', limit: 100, spread: 0 })
+})
+
+test('a steady neighbour is named, which no spread shows', (t) => {
+  const cpu = (idle: number, user: number) => ({
+    model: '',
+    speed: 0,
+    times: { idle, user, nice: 0, sys: 0, irq: 0 },
+  })
+  t.is(busyShare([cpu(100, 10), cpu(50, 60)], [cpu(175, 35), cpu(125, 85)]), 0.25)
+  t.is(busyShare([cpu(1, 1)], [cpu(1, 1)]), 0)
+  t.deepEqual(loadWarning([0.01, 0.05]), [])
+  t.regex(loadWarning([0.01, 0.6])[0] ?? '', /^NOISY MACHINE: other programs take 60 %/)
 })
