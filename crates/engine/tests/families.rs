@@ -6,7 +6,7 @@ use engine::decoder::{self, MicroBatch};
 use engine::families;
 use engine::formats::ModelFiles;
 use engine::formats::hf_folder::{ModelToWrite, SavedDtype, write_model_folder};
-use engine::model::{self, Method, Model};
+use engine::model::{self, LoadOptions, Method, Model};
 use engine::signal::Signal;
 use engine::{Code, Error};
 use serde_json::{Value, json};
@@ -108,7 +108,8 @@ fn write(config: &Value, has: &str, dir: &Path) {
 }
 
 fn load(files: &ModelFiles, method: &Method) -> engine::Result<Model> {
-    model::load(&Ctx::cpu(Precision::F32), files, method, 0, &Signal::default())
+    let load = LoadOptions { method, quantization: None, seed: 0 };
+    model::load(&Ctx::cpu(Precision::F32), files, load, &Signal::default())
 }
 
 fn logits(model: &mut Model) -> Vec<f32> {

@@ -8,8 +8,7 @@
 //! knows which operand it packs.
 
 use super::Elements;
-use crate::nf4::Nf4Blocks;
-use half::{bf16, f16};
+use super::source::Source;
 
 /// What a packed word holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,98 +71,6 @@ impl Panel<'_> {
             }
         }
     }
-}
-
-/// Stored elements that can be read as f32.
-trait Source: Copy {
-    /// The bits of the f32 values of the `out.len()` elements from `start` on.
-    fn read(self, start: usize, out: &mut [u32]);
-
-    /// The same as pairs of bf16: `out.len()` words, twice as many elements.
-    #[inline(always)]
-    fn read_pairs(self, ops: impl PackOps, start: usize, out: &mut [u32]) {
-        let mut bits = [0u32; 2 * STAGE];
-        self.read(start, &mut bits[..2 * out.len()]);
-        ops.pairs(&bits.map(f32::from_bits)[..2 * out.len()], out);
-    }
-}
-
-impl Source for &[f32] {
-    #[inline(always)]
-    fn read(self, start: usize, out: &mut [u32]) {
-        let run = &self[start..start + out.len()];
-        for (out, x) in out.iter_mut().zip(run) {
-            *out = x.to_bits();
-        }
-    }
-
-    #[inline(always)]
-    fn read_pairs(self, ops: impl PackOps, start: usize, out: &mut [u32]) {
-        ops.pairs(&self[start..start + 2 * out.len()], out);
-    }
-}
-
-impl Source for &[bf16] {
-    #[inline(always)]
-    fn read(self, start: usize, out: &mut [u32]) {
-        let run = &self[start..start + out.len()];
-        for (out, x) in out.iter_mut().zip(run) {
-            *out = u32::from(x.to_bits()) << 16;
-        }
-    }
-
-    #[inline(always)]
-    fn read_pairs(self, _: impl PackOps, start: usize, out: &mut [u32]) {
-        let pairs = self[start..start + 2 * out.len()].as_chunks::<2>().0;
-        for (out, [low, high]) in out.iter_mut().zip(pairs) {
-            *out = u32::from(low.to_bits()) | u32::from(high.to_bits()) << 16;
-        }
-    }
-}
-
-impl Source for &[f16] {
-    #[inline(always)]
-    fn read(self, start: usize, out: &mut [u32]) {
-        let run = &self[start..start + out.len()];
-        for (out, x) in out.iter_mut().zip(run) {
-            *out = f16_to_f32_bits(x.to_bits());
-        }
-    }
-}
-
-impl Source for Nf4Blocks<'_> {
-    #[inline(always)]
-    fn read(self, start: usize, out: &mut [u32]) {
-        Nf4Blocks::read(&self, start, out, f32::to_bits);
-    }
-}
-
-impl Elements<'_> {
-    /// The bits of the f32 values of the `out.len()` elements from `start` on.
-    #[inline(always)]
-    pub(crate) fn read(self, start: usize, out: &mut [u32]) {
-        match self {
-            Elements::F32(x) => x.read(start, out),
-            Elements::Bf16(x) => x.read(start, out),
-            Elements::F16(x) => x.read(start, out),
-            Elements::Nf4(x) => Source::read(x, start, out),
-        }
-    }
-}
-
-/// Exact, and without the branches and the CPU detection that keep `f16::to_f32` from vectorising.
-#[inline(always)]
-fn f16_to_f32_bits(half: u16) -> u32 {
-    const EXPONENT: u32 = 0x7c00 << 13;
-    let magnitude = u32::from(half & 0x7fff) << 13;
-    let exponent = magnitude & EXPONENT;
-    let normal = magnitude + ((127 - 15) << 23);
-    let special = normal + ((128 - 16) << 23);
-    // A subnormal's fraction, put behind an implicit 1 that is then subtracted.
-    let subnormal = f32::from_bits(normal + (1 << 23)) - f32::from_bits(113 << 23);
-    let value = if exponent == EXPONENT { special } else { normal };
-    let value = if exponent == 0 { subnormal.to_bits() } else { value };
-    value | u32::from(half & 0x8000) << 16
 }
 
 /// The f32's bits rounded to those of a bf16 (nearest even), still as an f32. NaN stays NaN.
@@ -342,7 +249,11 @@ pub(super) const TILE: usize = GROUP;
 /// `width` and `k_words` are multiples of [`TILE`]; words are pairs.
 #[inline(always)]
 pub(super) fn pack_tiles<O: PackOps>(ops: O, panel: &Panel, out: &mut [u32]) {
-    assert!(out.len() == panel.words() && panel.k_words % TILE == 0 && panel.width % TILE == 0);
+    assert!(
+        out.len() == panel.words()
+            && panel.k_words.is_multiple_of(TILE)
+            && panel.width.is_multiple_of(TILE)
+    );
     for (group, out) in out.chunks_mut(TILE * panel.k_words).enumerate() {
         let first = group * TILE;
         let group = Panel {
@@ -373,12 +284,17 @@ fn fill_tiles<O: PackOps>(
     panel: &Panel,
     tiles: &mut [[[u32; TILE]; TILE]],
 ) {
+    let (whole, rest) = tiles.split_at_mut(panel.k / (2 * TILE));
     for lane in 0..panel.lanes {
-        let start = panel.start + lane * panel.lane_stride;
-        for (tile, p) in tiles.iter_mut().zip((0..).step_by(2 * TILE)) {
-            let k = (panel.k - p).min(2 * TILE);
+        let mut start = panel.start + lane * panel.lane_stride;
+        for tile in &mut *whole {
+            source.read_pairs(ops, start, &mut tile[lane]);
+            start += 2 * TILE;
+        }
+        if let [tile] = rest {
+            let k = panel.k % (2 * TILE);
             tile[lane][k / 2..].fill(0);
-            read_lane(ops, source, panel.encoding, (start + p, k), &mut tile[lane]);
+            read_lane(ops, source, panel.encoding, (start, k), &mut tile[lane]);
         }
     }
     for tile in tiles {

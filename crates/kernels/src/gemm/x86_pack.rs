@@ -80,16 +80,29 @@ impl PackOps for OpsBf16 {
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn pairs_bf16(from: &[f32], out: &mut [u32]) {
     assert_eq!(from.len(), 2 * out.len());
-    for (from, out) in from.chunks(32).zip(out.chunks_mut(16)) {
-        let mask = u32::MAX >> (32 - from.len());
-        // SAFETY: the masks load `from.len()` floats and store half as many words, `out.len()`.
-        unsafe {
-            let first = _mm512_maskz_loadu_ps(mask as __mmask16, from.as_ptr());
-            let second =
-                _mm512_maskz_loadu_ps((mask >> 16) as __mmask16, from.as_ptr().wrapping_add(16));
-            let words = as_words(_mm512_cvtne2ps_pbh(second, first));
-            _mm512_mask_storeu_epi32(out.as_mut_ptr().cast(), lanes_mask(out.len()), words);
-        }
+    let (whole, rest) = from.as_chunks::<32>();
+    let (whole_out, rest_out) = out.as_chunks_mut::<16>();
+    for (from, out) in whole.iter().zip(whole_out) {
+        pairs16(from, out);
+    }
+    if !rest.is_empty() {
+        pairs16(rest, rest_out);
+    }
+}
+
+/// At most 16 words of [`pairs_bf16`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn pairs16(from: &[f32], out: &mut [u32]) {
+    assert!(from.len() == 2 * out.len() && (1..=16).contains(&out.len()));
+    let mask = u32::MAX >> (32 - from.len());
+    // SAFETY: the masks load `from.len()` floats and store half as many words, `out.len()`.
+    unsafe {
+        let first = _mm512_maskz_loadu_ps(mask as __mmask16, from.as_ptr());
+        let second =
+            _mm512_maskz_loadu_ps((mask >> 16) as __mmask16, from.as_ptr().wrapping_add(16));
+        let words = as_words(_mm512_cvtne2ps_pbh(second, first));
+        _mm512_mask_storeu_epi32(out.as_mut_ptr().cast(), lanes_mask(out.len()), words);
     }
 }
 
@@ -97,19 +110,32 @@ fn pairs_bf16(from: &[f32], out: &mut [u32]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn join_bf16(low: &mut [u32], high: &[u32]) {
     assert_eq!(low.len(), high.len());
+    let (whole, rest) = low.as_chunks_mut::<16>();
+    let (whole_high, rest_high) = high.as_chunks::<16>();
+    for (low, high) in whole.iter_mut().zip(whole_high) {
+        join16(low, high);
+    }
+    if !rest.is_empty() {
+        join16(rest, rest_high);
+    }
+}
+
+/// At most 16 words of [`join_bf16`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn join16(low: &mut [u32], high: &[u32]) {
+    assert!(low.len() == high.len() && low.len() <= 16);
     // Halves i and 16 + i become neighbours.
     let order: [u16; 32] = std::array::from_fn(|i| (i / 2 + i % 2 * 16) as u16);
-    // SAFETY: `order` is 512 bits.
-    let order = unsafe { _mm512_loadu_si512(order.as_ptr().cast()) };
-    for (low, high) in low.chunks_mut(16).zip(high.chunks(16)) {
-        let mask = lanes_mask(low.len());
-        // SAFETY: the mask loads and stores `low.len()` words, and `high` has as many.
-        unsafe {
-            let x = _mm512_maskz_loadu_ps(mask, low.as_ptr().cast());
-            let y = _mm512_maskz_loadu_ps(mask, high.as_ptr().cast());
-            let words = _mm512_permutexvar_epi16(order, as_words(_mm512_cvtne2ps_pbh(y, x)));
-            _mm512_mask_storeu_epi32(low.as_mut_ptr().cast(), mask, words);
-        }
+    let mask = lanes_mask(low.len());
+    // SAFETY: `order` is 512 bits; the mask loads and stores `low.len()` words, and `high` has as
+    // many.
+    unsafe {
+        let order = _mm512_loadu_si512(order.as_ptr().cast());
+        let x = _mm512_maskz_loadu_ps(mask, low.as_ptr().cast());
+        let y = _mm512_maskz_loadu_ps(mask, high.as_ptr().cast());
+        let words = _mm512_permutexvar_epi16(order, as_words(_mm512_cvtne2ps_pbh(y, x)));
+        _mm512_mask_storeu_epi32(low.as_mut_ptr().cast(), mask, words);
     }
 }
 
