@@ -12,6 +12,7 @@ import {
   samplingOf,
 } from './config/index.js'
 import { type Inspection, inspectWith } from './data/inspect.js'
+import { localConfig } from './hub/resolve.js'
 import type { DoctorReport, Plan } from './native/contract.js'
 import { LoraTrainError } from './native/errors.js'
 import { native } from './native/index.js'
@@ -67,8 +68,9 @@ export const inspectRows = async (
 ): Promise<Inspection> => {
   const checked = offered(config)
   if (checked.data_path === null) throw missing('data_path')
+  const local = await localConfig(checked, ['tokenizer'])
   return inspectWith(await native(), {
-    tokenizerPath: checked.tokenizer_name ?? checked.model_name_or_path,
+    tokenizerPath: local.tokenizer_name ?? local.model_name_or_path,
     path: checked.data_path,
     template: checked.template,
     modelMaxLength: checked.model_max_length,

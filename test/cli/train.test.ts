@@ -13,7 +13,7 @@ const wordsOf = (...more: string[]): string[] => {
   const rows = join(folder, 'rows.jsonl')
   writeFileSync(rows, `${JSON.stringify({ instruction: 'i', input: '', output: 'o' })}\n`.repeat(4))
   const config = join(folder, 'run.yaml')
-  writeFileSync(config, `model_name_or_path: the/model\ndata_path: ${rows}\nlora: {}\ndevice_map: auto\n`)
+  writeFileSync(config, `model_name_or_path: ./the/model\ndata_path: ${rows}\nlora: {}\ndevice_map: auto\n`)
   const batches = ['--per_device_train_batch_size', '2', '--num_train_epochs', '1', '--logging_steps', '1']
   return ['train', config, '--output_dir', join(folder, 'out'), ...batches, ...more]
 }

@@ -18,7 +18,7 @@ export const base = (t: ExecutionContext, rows = 6) => {
   const row = JSON.stringify({ instruction: 'i', input: '', output: 'o' })
   writeFileSync(data_path, `${row}\n`.repeat(rows))
   return {
-    model_name_or_path: 'the/model',
+    model_name_or_path: './the/model',
     data_path,
     output_dir: join(folder, 'out', 'run'),
     num_train_epochs: 1,

@@ -32,20 +32,20 @@ test('a run: its events and its calls, in order, and what it leaves', async (t) 
   )
   t.deepEqual(asked.calls, [
     'plan',
-    'openTokenizer the/model',
+    'openTokenizer ./the/model',
     'plan',
     'openSession',
     'load',
     'step',
     'step',
     'step',
-    'saveAdapter the/model',
+    'saveAdapter ./the/model',
     'tokenizer.save',
     'cancel',
     'close',
   ])
   t.like(asked.options[1], {
-    model: 'the/model',
+    model: './the/model',
     method: { kind: 'lora' },
     plan: { seqLength: 2, microBatch: 1, gradientAccumulation: 2 },
   })

@@ -1,9 +1,10 @@
 // What a command is: data and one function. Parsing and help follow from the data; nothing here ends the process.
 
 import type { z } from 'zod'
-import { type Resolved, resolveOwn, resolveWords } from '../config/index.js'
+import { type Config, type Resolved, resolveOwn, resolveWords } from '../config/index.js'
+import type { HubOptions } from '../hub/resolve.js'
 import type { Native } from '../native/contract.js'
-import type { Output } from '../report/index.js'
+import { createReport, type Output } from '../report/index.js'
 
 /** The world, as a command sees it. `main.ts` makes the real one, tests make their own. */
 export interface World {
@@ -55,6 +56,17 @@ export const plainCommand = <Own extends z.ZodObject>(spec: {
   usage: '',
   takes: 'nothing',
   run: async (words, world) => spec.run(resolveOwn(words, spec.options), world),
+})
+
+/** How a command brings a model here that is on the hub: how far that is goes to stderr. */
+export const hubOf = ({ stderr, env }: World, { disable_tqdm }: Config): HubOptions => ({
+  env,
+  onEvent: createReport({
+    stdout: stderr,
+    stderr,
+    format: 'text',
+    progressStyle: disable_tqdm ? 'hidden' : 'shown',
+  }),
 })
 
 /** Writes whole lines. */

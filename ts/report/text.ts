@@ -5,6 +5,7 @@ import { match } from 'ts-pattern'
 import { formatBytes } from '../config/memory.js'
 import type {
   DataEvent,
+  DownloadingEvent,
   EvaluatingEvent,
   LoadingEvent,
   StartEvent,
@@ -59,6 +60,13 @@ export const textReport = ({ lines, progress, progressStyle }: TextOutputs): Rep
       .with({ type: 'plan' }, ({ plan }) => print(...planTable(plan), trainableLine(plan)))
       .with({ type: 'data' }, (data) => print(...dataLines(data)))
       .with({ type: 'notice' }, ({ message }) => print(`Note: ${message}`))
+      .with({ type: 'downloading' }, (downloading) => {
+        if (isSlow(downloading)) show(downloadingState(downloading))
+      })
+      .with({ type: 'downloaded' }, ({ id, bytes, elapsedMs, path }) => {
+        endBar(quietLoadingMs)
+        print(`Downloaded ${id}, ${formatBytes(bytes)}, in ${(elapsedMs / 1000).toFixed(1)} s to ${path}`)
+      })
       .with({ type: 'loading' }, (loading) => {
         if (isSlow(loading)) show(loadingState(loading))
       })
@@ -106,10 +114,19 @@ const plainLine = ({ label, position, elapsedMs, leftMs, notes }: BarState): str
   return `${label}${position} [${[`${formatTime(elapsedMs)}<${left}`, ...notes].join(', ')}]`
 }
 
-const isSlow = ({ elapsedMs, leftMs }: LoadingEvent): boolean => elapsedMs + (leftMs ?? 0) > quietLoadingMs
+const isSlow = ({ elapsedMs, leftMs }: LoadingEvent | DownloadingEvent): boolean =>
+  elapsedMs + (leftMs ?? 0) > quietLoadingMs
 
-const loadingState = ({ doneBytes, totalBytes, elapsedMs, leftMs }: LoadingEvent): BarState => ({
-  label: 'Loading: ',
+const loadingState = (loading: LoadingEvent): BarState => bytesState('Loading: ', loading)
+
+const downloadingState = (downloading: DownloadingEvent): BarState =>
+  bytesState(`Downloading ${downloading.id}: `, downloading)
+
+const bytesState = (
+  label: string,
+  { doneBytes, totalBytes, elapsedMs, leftMs }: LoadingEvent | DownloadingEvent,
+): BarState => ({
+  label,
   done: doneBytes,
   total: totalBytes,
   position: `${formatBytes(doneBytes)}/${formatBytes(totalBytes)}`,

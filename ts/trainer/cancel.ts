@@ -25,3 +25,17 @@ export async function* polled<Value, Event>(
     yield event()
   }
 }
+
+/** Waits for `work` and yields what it has put into `events`, each `intervalMs` and at the end. */
+export async function* queued<Value, Event>(
+  work: Promise<Value>,
+  intervalMs: number,
+  events: Event[],
+): AsyncGenerator<Event, Value> {
+  const done = work.then((value) => ({ value }))
+  for (;;) {
+    const finished = await Promise.race([done, sleep(intervalMs)])
+    yield* events.splice(0)
+    if (finished !== undefined) return finished.value
+  }
+}

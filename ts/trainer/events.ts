@@ -37,6 +37,31 @@ export interface NoticeEvent {
   message: string
 }
 
+/** How far the download of a model from the hub is; repeated while it lasts. */
+export interface DownloadingEvent {
+  type: 'downloading'
+  /** `org/name` */
+  id: string
+  doneBytes: number
+  totalBytes: number
+  elapsedMs: number
+  /** null: not known yet. */
+  leftMs: number | null
+}
+
+/** What a model lacked in the hub's cache is there. */
+export interface DownloadedEvent {
+  type: 'downloaded'
+  id: string
+  bytes: number
+  elapsedMs: number
+  /** The folder of the cache. */
+  path: string
+}
+
+/** What can be said while a model comes from the hub. */
+export type HubEvent = DownloadingEvent | DownloadedEvent | NoticeEvent
+
 /** How far loading is; repeated while it lasts. */
 export interface LoadingEvent {
   type: 'loading'
@@ -152,6 +177,8 @@ export type TrainEvent =
   | PlanEvent
   | DataEvent
   | NoticeEvent
+  | DownloadingEvent
+  | DownloadedEvent
   | LoadingEvent
   | LoadedEvent
   | StartEvent

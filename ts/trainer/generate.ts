@@ -2,6 +2,7 @@
 
 import { type Config, engineOptions } from '../config/index.js'
 import { renderRows } from '../data/template.js'
+import { type HubOptions, localConfig } from '../hub/resolve.js'
 import type { GenerateOptions, Native, SessionInfo, Tokenizer } from '../native/contract.js'
 import { LoraTrainError, unwrap } from '../native/errors.js'
 
@@ -17,6 +18,8 @@ export interface Ask {
   adapter: string | null
   sampling: Omit<GenerateOptions, 'seed' | 'eosIds' | 'adapterEnabled'>
   signal?: AbortSignal
+  /** How a model that is on the hub comes here. */
+  hub?: Omit<HubOptions, 'signal'>
 }
 
 /** The text that the model read, and the new text and ids. */
@@ -34,9 +37,10 @@ export interface Answer {
  */
 export const generateWith = async (
   engine: Pick<Native, 'openTokenizer' | 'openSession'>,
-  config: Config,
-  { question, adapter, sampling, signal }: Ask,
+  given: Config,
+  { question, adapter, sampling, signal, hub = {} }: Ask,
 ): Promise<Answer> => {
+  const config = await localConfig(given, ['model', 'tokenizer'], { ...hub, ...(signal && { signal }) })
   const tokenizer = unwrap(await engine.openTokenizer(config.tokenizer_name ?? config.model_name_or_path))
   const prompt = await promptOf(tokenizer, config, question)
   // A chat template writes the special tokens itself.

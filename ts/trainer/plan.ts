@@ -1,12 +1,19 @@
 // What a run would need, and what the machine has: questions to the engine that load no weight.
 
 import { type Config, engineOptions } from '../config/index.js'
+import { type HubOptions, localConfig } from '../hub/resolve.js'
 import type { DoctorReport, Native, Plan } from '../native/contract.js'
 import { unwrap } from '../native/errors.js'
 
 /** Bytes by kind and the time of a step, from the model's config and tensor headers alone. Throws `MODEL_FILES`. */
-export const planWith = async (engine: Pick<Native, 'plan'>, config: Config): Promise<Plan> =>
-  JSON.parse(unwrap(await engine.plan(JSON.stringify(engineOptions(config)))).json)
+export const planWith = async (
+  engine: Pick<Native, 'plan'>,
+  config: Config,
+  hub: HubOptions = {},
+): Promise<Plan> => {
+  const options = engineOptions(await localConfig(config, ['model'], hub))
+  return JSON.parse(unwrap(await engine.plan(JSON.stringify(options))).json)
+}
 
 /** The machine: instruction sets, threads, memory, and speeds that are measured in about a second. */
 export const examineWith = async (engine: Pick<Native, 'doctor'>): Promise<DoctorReport> =>

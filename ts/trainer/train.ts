@@ -13,6 +13,7 @@ import {
 } from '../config/index.js'
 import type { Padding } from '../data/batches.js'
 import { readTokenRows, refuseUnknownTokens, type TokenRows, usableRows } from '../data/encode.js'
+import { localConfig, type Need } from '../hub/resolve.js'
 import type {
   EncodedRows,
   EngineOptions,
@@ -24,8 +25,8 @@ import type {
 } from '../native/contract.js'
 import { LoraTrainError, unwrap } from '../native/errors.js'
 import { native } from '../native/index.js'
-import { isCancelled, polled, throwIfCancelled } from './cancel.js'
-import type { DataEvent, Split, TrainEvent } from './events.js'
+import { isCancelled, polled, queued, throwIfCancelled } from './cancel.js'
+import type { DataEvent, HubEvent, Split, TrainEvent } from './events.js'
 import { type Progress, type RowOrder, trainLoop } from './loop.js'
 import { makeFolders, statePath, writeWhole } from './output.js'
 import { intervalOf, runLength } from './schedule.js'
@@ -82,11 +83,13 @@ export async function* trainWith(
   const cancel = (): void => session?.cancel()
   signal?.addEventListener('abort', cancel)
   try {
+    // The adapter names the model as the config does; everything else reads the paths.
+    const local = yield* download(config, options.rows ? ['model'] : ['model', 'tokenizer'], signal)
     // Reading the rows may take long: what is wrong with the model's files is said before.
-    unwrap(await engine.plan(JSON.stringify(engineOptions(config))))
+    unwrap(await engine.plan(JSON.stringify(engineOptions(local))))
     throwIfCancelled(signal)
-    const data = yield* options.rows ? givenData(options.rows) : readData(engine, config, signal)
-    const optionsJson = JSON.stringify(withSeqLength(engineOptions(config), data.lengthMax))
+    const data = yield* options.rows ? givenData(options.rows) : readData(engine, local, signal)
+    const optionsJson = JSON.stringify(withSeqLength(engineOptions(local), data.lengthMax))
     const plan = unwrapJson<Plan>(await engine.plan(optionsJson))
     yield { type: 'plan', plan }
     refuseTooLarge(plan)
@@ -126,6 +129,23 @@ const placesOf = (config: Config): { outputDir: string; resultDir: string } => {
   const { output_dir: outputDir, adapter_output_dir: adapterDir } = config
   if (outputDir === null) throw missing('output_dir')
   return { outputDir, resultDir: config.lora === null ? outputDir : (adapterDir ?? outputDir) }
+}
+
+/** Brings what the config names by hub id into the cache; returns the config with its paths. */
+async function* download(
+  config: Config,
+  needs: readonly Need[],
+  signal: AbortSignal | undefined,
+): AsyncGenerator<HubEvent, Config> {
+  const left = new AbortController()
+  const either = signal ? AbortSignal.any([signal, left.signal]) : left.signal
+  const events: HubEvent[] = []
+  const onEvent = (event: HubEvent): void => void events.push(event)
+  try {
+    return yield* queued(localConfig(config, needs, { signal: either, onEvent }), loadingIntervalMs, events)
+  } finally {
+    left.abort()
+  }
 }
 
 interface RunData {

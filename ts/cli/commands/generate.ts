@@ -5,7 +5,7 @@ import { checkOffered, notices, SamplingConfig, samplingOf } from '../../config/
 import { ours } from '../../config/meta.js'
 import { LoraTrainError } from '../../native/errors.js'
 import { generateWith, type Question } from '../../trainer/generate.js'
-import { configCommand, print } from '../command.js'
+import { configCommand, hubOf, print } from '../command.js'
 import { json } from '../options.js'
 
 const text = z.string().optional()
@@ -57,6 +57,7 @@ export const generate = configCommand({
       adapter: own.adapter ?? null,
       sampling: samplingOf(own),
       signal: world.interruptible(),
+      hub: hubOf(world, resolved.config),
     })
     print(world.stdout, [own.json ? JSON.stringify(answer) : answer.text])
   },

@@ -5,7 +5,8 @@ import { z } from 'zod'
 import { checkOffered, missing, notices } from '../../config/index.js'
 import { ours } from '../../config/meta.js'
 import { type Inspection, inspectWith, type SeenRow } from '../../data/inspect.js'
-import { configCommand, print } from '../command.js'
+import { localConfig } from '../../hub/resolve.js'
+import { configCommand, hubOf, print } from '../command.js'
 import { json } from '../options.js'
 
 type Colors = ReturnType<typeof picocolors.createColors>
@@ -27,8 +28,9 @@ export const inspect = configCommand({
       world.stderr,
       notices(resolved).map((message) => `Note: ${message}`),
     )
+    const local = await localConfig(config, ['tokenizer'], hubOf(world, config))
     const inspection = await inspectWith(await world.engine(), {
-      tokenizerPath: config.tokenizer_name ?? config.model_name_or_path,
+      tokenizerPath: local.tokenizer_name ?? local.model_name_or_path,
       path: config.data_path,
       template: config.template,
       modelMaxLength: config.model_max_length,

@@ -5,7 +5,7 @@ import { checkOffered, formatBytes, notices } from '../../config/index.js'
 import { LoraTrainError } from '../../native/errors.js'
 import { planTable, trainableLine } from '../../report/index.js'
 import { planWith } from '../../trainer/plan.js'
-import { configCommand, print } from '../command.js'
+import { configCommand, hubOf, print } from '../command.js'
 import { json } from '../options.js'
 
 export const plan = configCommand({
@@ -20,7 +20,7 @@ export const plan = configCommand({
       world.stderr,
       notices(resolved).map((message) => `Note: ${message}`),
     )
-    const found = await planWith(await world.engine(), resolved.config)
+    const found = await planWith(await world.engine(), resolved.config, hubOf(world, resolved.config))
     print(world.stdout, own.json ? [JSON.stringify(found)] : [...planTable(found), trainableLine(found)])
     if (found.fits) return
     const { peakBytes, budgetBytes, suggestions } = found

@@ -11,7 +11,7 @@ export const modelOptions = {
     .min(1)
     .meta({
       description:
-        'The model: a Hugging Face folder (config.json, safetensors, tokenizer.json) or a .gguf file.',
+        'The model: a Hugging Face folder (config.json, safetensors, tokenizer.json), a .gguf file, or the id of a model on the hub (org/name).',
       group,
       source: stanfordAlpaca,
       aliases: ['model', 'base_model'],
@@ -23,13 +23,18 @@ export const modelOptions = {
     .nullable()
     .default(null)
     .meta({
-      description: 'Folder or .gguf file to take the tokenizer from.',
+      description: 'Folder, .gguf file or hub id to take the tokenizer from.',
       group,
       source: 'transformers/examples',
       aliases: ['tokenizer_name_or_path'],
       default_text: 'model_name_or_path',
       path: true,
     }),
+  model_revision: z.string().min(1).default('main').meta({
+    description: 'Branch, tag or commit of a model that comes from the hub.',
+    group,
+    source: 'transformers/examples',
+  }),
   threads: z
     .int()
     .min(1)
