@@ -16,6 +16,7 @@ export interface TokenRows extends Pick<EncodedRows, 'ids' | 'labels' | 'offsets
 
 /** What there is to say about the rows of a file. Row numbers are from 1. */
 export interface RowStatistics {
+  /** Rows in the file, and those that are left to train on. */
   rows: number
   usedRows: number
   tokens: number
@@ -23,7 +24,9 @@ export interface RowStatistics {
   lengthMin: number
   lengthMean: number
   lengthMax: number
+  /** Rows whose answer was cut by `model_max_length`. */
   cutRows: number[]
+  /** Rows left out because no token of theirs is supervised. */
   unsupervisedRows: number[]
 }
 

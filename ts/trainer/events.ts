@@ -1,6 +1,7 @@
 // The events of a training run: one discriminated union that every report renders, exhaustively.
 // Values are unrounded and carry their unit in the name; words and spelling belong to `ts/report`.
 
+import type { RowStatistics } from '../data/encode.js'
 import type { Plan, SessionInfo } from '../native/contract.js'
 
 /** Which rows an event speaks of. */
@@ -13,22 +14,10 @@ export interface PlanEvent {
 }
 
 /** Rows and tokens of one split, after tokenising. Row numbers are 1-based, as in the file's order. */
-export interface DataEvent {
+export interface DataEvent extends RowStatistics {
   type: 'data'
   split: Split
   path: string
-  /** Rows in the file, and those that are left to train on. */
-  rows: number
-  usedRows: number
-  tokens: number
-  supervisedTokens: number
-  lengthMin: number
-  lengthMean: number
-  lengthMax: number
-  /** Rows whose answer was cut by `model_max_length`. */
-  cutRows: number[]
-  /** Rows left out because no token of theirs is supervised. */
-  unsupervisedRows: number[]
 }
 
 /** Something that people should know and that does not stop the run; said once. */
