@@ -55,6 +55,9 @@ export const engineOptions = (config: Config): EngineOptions => ({
   quantization: quantizationOf(config),
   adapter: null,
   optimizer: {
+    kind: 'adamw',
+    paged: false,
+    stateDir: null,
     beta1: config.adam_beta1,
     beta2: config.adam_beta2,
     eps: config.adam_epsilon,

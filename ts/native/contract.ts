@@ -126,6 +126,21 @@ export interface Quantization {
   skipModules: string[]
 }
 
+/** AdamW. */
+export interface OptimizerOptions {
+  kind: 'adamw'
+  /** The state lies in a mapped file, which the system may evict from memory. */
+  paged: boolean
+  /** The folder of that file; null: the system's temporary folder. */
+  stateDir: string | null
+  beta1: number
+  beta2: number
+  eps: number
+  weightDecay: number
+  /** 0: no clipping. */
+  maxGradNorm: number
+}
+
 /** The options of `plan` and `openSession`, as JSON. */
 export interface EngineOptions {
   /** Folder or .gguf file. */
@@ -139,8 +154,7 @@ export interface EngineOptions {
   quantization: Quantization | null
   /** A PEFT folder to load. */
   adapter: string | null
-  /** maxGradNorm 0: no clipping. */
-  optimizer: { beta1: number; beta2: number; eps: number; weightDecay: number; maxGradNorm: number }
+  optimizer: OptimizerOptions
   /** null: as the memory plan decides. */
   gradientCheckpointing: boolean | null
   /** null: what the machine has free. */

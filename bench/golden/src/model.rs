@@ -9,14 +9,18 @@ use engine::decoder::{self, MicroBatch};
 use engine::formats::ModelFiles;
 use engine::model::quantize::{QuantType, QuantizationOptions};
 use engine::model::{self, LoadOptions, Method, Model};
+use engine::optimizer::{Kind, OptimizerOptions};
 use engine::signal::Signal;
-use engine::train::{OptimizerOptions, Trainer};
+use engine::train::Trainer;
 use serde_json::Value;
 use std::path::Path;
 
 /// What the references' AdamW was given.
 fn optimizer() -> OptimizerOptions {
     OptimizerOptions {
+        kind: Kind::Adamw,
+        paged: false,
+        state_dir: None,
         beta1: 0.9,
         beta2: 0.999,
         eps: 1e-8,
@@ -145,7 +149,7 @@ impl Golden<'_> {
         loss_key: &str,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let trainer = Trainer::new(model, optimizer(), 0, 0)?;
+        let trainer = Trainer::new(model, &optimizer(), 0, 0)?;
         let wanted_loss = self.number(loss_key)?;
         let mut losses = vec![];
         for (name, batch) in [("padded", &self.batch.padded), ("ragged", &self.batch.ragged)] {
@@ -177,7 +181,7 @@ impl Golden<'_> {
     /// recomputation changes nothing.
     fn trajectory(&self, model: &mut Model, kind: &str, report: &mut Report) -> Result<(), Error> {
         let recomputed = model.blocks.len() / 2;
-        let mut trainer = Trainer::new(model, optimizer(), 0, recomputed)?;
+        let mut trainer = Trainer::new(model, &optimizer(), 0, recomputed)?;
         let key = format!("{kind}_adamw_losses");
         let mut deviations = vec![];
         for (i, want) in self.numbers(&key)?.into_iter().enumerate() {

@@ -10,9 +10,10 @@ use engine::formats::ModelFiles;
 use engine::generate::{GenerateOptions, generate};
 use engine::model::{self, LoadOptions, Method, Model};
 use engine::ops::elementwise;
+use engine::optimizer::{Kind, OptimizerOptions};
 use engine::signal::Signal;
 use engine::tokenizer::TextTokenizer;
-use engine::train::{OptimizerOptions, Trainer};
+use engine::train::Trainer;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -54,6 +55,9 @@ struct Greedy {
 const LEARNING_RATE: f64 = 2e-4;
 fn optimizer() -> OptimizerOptions {
     OptimizerOptions {
+        kind: Kind::Adamw,
+        paged: false,
+        state_dir: None,
         beta1: 0.9,
         beta2: 0.999,
         eps: 1e-8,
@@ -132,7 +136,7 @@ fn norms(
     wanted: &Wanted,
     report: &mut Report,
 ) -> Result<(), Error> {
-    let trainer = Trainer::new(model, optimizer(), 0, model.blocks.len())?;
+    let trainer = Trainer::new(model, &optimizer(), 0, model.blocks.len())?;
     let (loss, _) = trainer.gradients(model, std::slice::from_ref(batch), &Signal::default())?;
     let total = trainer.grad_norm(model)?;
     report.add(
@@ -161,7 +165,7 @@ fn trajectory(
     wanted: &[f64],
     report: &mut Report,
 ) -> Result<(), Error> {
-    let mut trainer = Trainer::new(model, optimizer(), 0, 0)?;
+    let mut trainer = Trainer::new(model, &optimizer(), 0, 0)?;
     let mut deviations = vec![];
     for (i, want) in wanted.iter().enumerate() {
         let step =

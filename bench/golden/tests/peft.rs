@@ -7,8 +7,9 @@ use engine::formats::ModelFiles;
 use engine::formats::peft::{Bias, Modules};
 use engine::model::adapter::LoraOptions;
 use engine::model::{self, LoadOptions, Method, adapter_files};
+use engine::optimizer::{Kind, OptimizerOptions};
 use engine::signal::Signal;
-use engine::train::{OptimizerOptions, Trainer};
+use engine::train::Trainer;
 use golden::Batch;
 use std::path::Path;
 use std::process::Command;
@@ -60,6 +61,9 @@ fn train_and_save(base: &Path, out: &Path, batch: &Batch) -> Vec<f32> {
         use_rslora: true,
     });
     let options = OptimizerOptions {
+        kind: Kind::Adamw,
+        paged: false,
+        state_dir: None,
         beta1: 0.9,
         beta2: 0.999,
         eps: 1e-8,
@@ -71,7 +75,7 @@ fn train_and_save(base: &Path, out: &Path, batch: &Batch) -> Vec<f32> {
     let load = LoadOptions { method: &lora, quantization: None, seed: 1 };
     let mut model = model::load(&Ctx::cpu(Precision::F32), &files, load, &Signal::default())
         .expect("the model loads");
-    let mut trainer = Trainer::new(&model, options, 1, 0).expect("a trainer");
+    let mut trainer = Trainer::new(&model, &options, 1, 0).expect("a trainer");
     for _ in 0..3 {
         let micros = std::slice::from_ref(&batch.ragged);
         trainer.step(&mut model, micros, 1e-2, &Signal::default()).expect("a step");

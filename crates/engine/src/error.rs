@@ -39,6 +39,8 @@ pub enum Error {
     #[error(transparent)]
     Model(#[from] crate::model::ModelError),
     #[error(transparent)]
+    Optimizer(#[from] crate::optimizer::OptimizerError),
+    #[error(transparent)]
     Options(#[from] crate::options::OptionsError),
     #[error(transparent)]
     Plan(#[from] crate::plan::PlanError),
@@ -60,6 +62,7 @@ impl Error {
             Error::Cancelled => Code::Cancelled,
             Error::Config(e) => e.code(),
             Error::Model(e) => e.code(),
+            Error::Optimizer(e) => e.code(),
             Error::Options(e) => e.code(),
             Error::Plan(e) => e.code(),
             Error::Session(e) => e.code(),
@@ -79,6 +82,7 @@ impl Error {
             Error::Cancelled => "Start again to go on.".into(),
             Error::Config(e) => e.hint(),
             Error::Model(e) => e.hint(),
+            Error::Optimizer(e) => e.hint(),
             Error::Options(e) => e.hint(),
             Error::Plan(e) => e.hint(),
             Error::Session(e) => e.hint(),

@@ -14,6 +14,7 @@ pub mod machine;
 pub mod model;
 pub mod nf4;
 pub mod ops;
+pub mod optimizer;
 pub mod options;
 pub mod plan;
 pub mod session;

@@ -5,7 +5,7 @@ use crate::error::{Code, Error, Result};
 use crate::model::Method;
 use crate::model::adapter::LoraOptions;
 use crate::model::quantize::QuantizationOptions;
-use crate::train::OptimizerOptions;
+use crate::optimizer::OptimizerOptions;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 

@@ -102,7 +102,7 @@ impl Session {
             adapter_files::load_into(&mut model, &tensors)?;
         }
         let trainer =
-            Trainer::new(&model, options.optimizer.clone(), options.seed, plan.recomputed_blocks)?;
+            Trainer::new(&model, &options.optimizer, options.seed, plan.recomputed_blocks)?;
         let linears: Vec<String> =
             model.block_linears().map(|linear| linear.name.clone()).collect();
         let info = SessionInfo {

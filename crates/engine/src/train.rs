@@ -1,16 +1,13 @@
-//! One optimizer step: forward and backward of every micro-batch, the norm of all gradients, clipping,
-//! AdamW. Nothing of a step is kept when it fails or is cancelled: weights change only at its end.
+//! One optimizer step: forward and backward of every micro-batch, the norm of all gradients, the update. Nothing of a step is kept when it fails or is cancelled: weights change only at its end.
 
 use crate::Result;
 use crate::ctx::write;
 use crate::decoder::{self, MicroBatch, StepKey, Training};
 use crate::error::Code;
 use crate::model::Model;
-use crate::ops::adamw::{self, AdamWStep};
 use crate::ops::elementwise;
+use crate::optimizer::{Optimizer, OptimizerOptions};
 use crate::signal::Signal;
-use candle_core::Tensor;
-use serde::Deserialize;
 
 /// Why a step can't be taken.
 #[derive(Debug, thiserror::Error)]
@@ -47,30 +44,14 @@ impl TrainError {
     }
 }
 
-/// What stays the same from step to step.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct OptimizerOptions {
-    pub beta1: f64,
-    pub beta2: f64,
-    pub eps: f64,
-    pub weight_decay: f64,
-    /// Gradients are scaled down to this norm; 0 leaves them.
-    pub max_grad_norm: f64,
-    /// Decay norms and biases too: plain `torch.optim.AdamW` over all parameters.
-    #[serde(default)]
-    pub decay_all: bool,
-}
-
-/// AdamW with its moments, beside a model's parameters.
+/// An optimizer beside a model's parameters, and where in the training it is.
 pub struct Trainer {
-    pub options: OptimizerOptions,
+    pub optimizer: Optimizer,
     pub seed: u64,
     /// Blocks that backward computes again from their input.
     pub recomputed_blocks: usize,
     /// Steps taken so far.
     pub step: u64,
-    moments: Vec<(Tensor, Tensor)>,
 }
 
 /// What a step reports.
@@ -87,14 +68,12 @@ pub struct StepReport {
 impl Trainer {
     pub fn new(
         model: &Model,
-        options: OptimizerOptions,
+        options: &OptimizerOptions,
         seed: u64,
         recomputed_blocks: usize,
     ) -> Result<Trainer> {
-        let zeros = |p: &crate::model::Param| model.ctx.zeros(p.value.dims());
-        let moments =
-            model.params.iter().map(|p| Ok((zeros(p)?, zeros(p)?))).collect::<Result<_>>()?;
-        Ok(Trainer { options, seed, recomputed_blocks, step: 0, moments })
+        let optimizer = Optimizer::new(model, options)?;
+        Ok(Trainer { optimizer, seed, recomputed_blocks, step: 0 })
     }
 
     /// Takes one step at `learning_rate`.
@@ -108,7 +87,7 @@ impl Trainer {
         signal.begin(2 * (micros.len() * model.blocks.len()) as u64);
         let (loss, supervised_tokens) = self.gradients(model, micros, signal)?;
         let grad_norm = self.grad_norm(model)?;
-        self.update(model, learning_rate, grad_norm)?;
+        self.optimizer.update(model, learning_rate, grad_norm, self.step + 1)?;
         self.step += 1;
         let tokens = micros.iter().map(MicroBatch::n_tokens).sum();
         Ok(StepReport { loss, grad_norm, tokens, supervised_tokens })
@@ -163,26 +142,6 @@ impl Trainer {
             );
         }
         Ok(sum.sqrt())
-    }
-
-    /// AdamW with the gradients scaled by `min(1, max_grad_norm / (norm + 1e-6))`, as torch clips.
-    fn update(&mut self, model: &Model, lr: f64, grad_norm: f64) -> Result<()> {
-        let max = self.options.max_grad_norm;
-        let grad_scale = if max > 0.0 { (max / (grad_norm + 1e-6)).min(1.0) } else { 1.0 };
-        for (param, (m, v)) in model.params.iter().zip(&self.moments) {
-            let decays = param.decay || self.options.decay_all;
-            let step = AdamWStep {
-                lr,
-                beta1: self.options.beta1,
-                beta2: self.options.beta2,
-                eps: self.options.eps,
-                weight_decay: if decays { self.options.weight_decay } else { 0.0 },
-                step: self.step + 1,
-                grad_scale: grad_scale as f32,
-            };
-            adamw::update(&model.ctx, &step, &param.value, &param.grad, m, v)?;
-        }
-        Ok(())
     }
 }
 

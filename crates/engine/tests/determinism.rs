@@ -8,8 +8,9 @@ use engine::formats::peft::{Bias, Modules};
 use engine::model::adapter::LoraOptions;
 use engine::model::quantize::{QuantType, QuantizationOptions};
 use engine::model::{self, LoadOptions, Method};
+use engine::optimizer::{Kind, OptimizerOptions};
 use engine::signal::Signal;
-use engine::train::{OptimizerOptions, Trainer};
+use engine::train::Trainer;
 use std::path::Path;
 
 /// What is trained, and how the frozen weights are kept.
@@ -25,6 +26,9 @@ fn run(base: &Base, threads: usize, recomputed_blocks: usize, seed: u64) -> Vec<
         let load = LoadOptions { method: &base.0, quantization: base.1.as_ref(), seed };
         let mut model = model::load(&ctx, &files, load, &Signal::default()).expect("a model");
         let options = OptimizerOptions {
+            kind: Kind::Adamw,
+            paged: false,
+            state_dir: None,
             beta1: 0.9,
             beta2: 0.999,
             eps: 1e-8,
@@ -33,7 +37,7 @@ fn run(base: &Base, threads: usize, recomputed_blocks: usize, seed: u64) -> Vec<
             decay_all: false,
         };
         let mut trainer =
-            Trainer::new(&model, options, seed, recomputed_blocks).expect("a trainer");
+            Trainer::new(&model, &options, seed, recomputed_blocks).expect("a trainer");
         let mut bits = vec![];
         for step in 0..4 {
             let micros = [batch(step, 90), batch(step + 7, 41)];

@@ -175,6 +175,7 @@ mod tests {
                 "quantType": "nf4", "doubleQuant": true, "blockSize": 64, "skipModules": ["o_proj"],
             },
             "optimizer": {
+                "kind": "adamw", "paged": false, "stateDir": null,
                 "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weightDecay": 0.0, "maxGradNorm": 0.0,
             },
             "plan": { "seqLength": 16, "microBatch": 1, "gradientAccumulation": 1 },

@@ -8,36 +8,37 @@
 //! ```
 //! Shapes: p, g, m, v of one length.
 
-use super::{read_all, same_len};
+use super::elementwise::reference::assign;
+use super::{read_all, refuse, same_len};
 use crate::ctx::{Ctx, write};
 use crate::error::Result;
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 pub use kernels::adamw::AdamWStep;
 
-/// Updates p, m and v in place.
+/// Updates p, m and v in place. m and v lie on the host, wherever p and g are.
 pub fn update(
     ctx: &Ctx,
     step: &AdamWStep,
     p: &Tensor,
     g: &Tensor,
-    m: &Tensor,
-    v: &Tensor,
+    [m, v]: [&mut [f32]; 2],
 ) -> Result<()> {
-    same_len("adamw", [p, g, m, v])?;
-    if !ctx.is_cpu() {
-        return reference::update(step, p, g, m, v);
+    let n = same_len("adamw", [p, g])?;
+    if (m.len(), v.len()) != (n, n) {
+        return refuse("adamw", format!("moments of {} and {} for {n} values", m.len(), v.len()));
     }
-    write(p, |p| {
-        write(m, |m| {
-            write(v, |v| read_all([g], |[g]| kernels::adamw::adamw(ctx.isa, step, p, g, (m, v))))
-        })
-    })???
+    if !ctx.is_cpu() {
+        let host = Ctx { device: Device::Cpu, ..ctx.clone() };
+        let on_host = p.to_device(&host.device)?;
+        update(&host, step, &on_host, &g.to_device(&host.device)?, [m, v])?;
+        return assign(p, &on_host.to_device(&ctx.device)?);
+    }
+    write(p, |p| read_all([g], |[g]| kernels::adamw::adamw(ctx.isa, step, p, g, (m, v))))?
 }
 
 /// The same, composed of candle's operations.
 pub mod reference {
-    use super::{AdamWStep, Result, Tensor};
-    use crate::ops::elementwise::reference::assign;
+    use super::{AdamWStep, Result, Tensor, assign};
 
     pub fn update(step: &AdamWStep, p: &Tensor, g: &Tensor, m: &Tensor, v: &Tensor) -> Result<()> {
         let t = step.step as f64;
@@ -80,18 +81,20 @@ mod tests {
         for name in ["p0", "p1"] {
             let at = |what: &str| golden[&format!("adamw32/{name}/{what}")].clone();
             let p = at("start").copy()?;
-            let (m, v) = (p.zeros_like()?, p.zeros_like()?);
+            let (mut m, mut v) = (vec![0.0; p.elem_count()], vec![0.0; p.elem_count()]);
             let mut worst = 0.0f64;
             for t in 0..10 {
-                update(&ctx, &step(t + 1), &p, &at(&format!("grad{t}")), &m, &v)?;
+                let g = at(&format!("grad{t}"));
+                update(&ctx, &step(t + 1), &p, &g, [&mut m, &mut v])?;
                 let want = f64s(&at(&format!("after{t}")));
                 let deviations = f64s(&p).into_iter().zip(want).map(|(a, b)| (a - b).abs());
                 worst = deviations.fold(worst, f64::max);
             }
             println!("adamw32/{name}: {worst:e}");
             assert!(worst <= 1e-7, "{name}: {worst:e}");
-            assert_eq!(f64s(&m), f64s(&at("state/exp_avg")), "{name}");
-            assert_eq!(f64s(&v), f64s(&at("state/exp_avg_sq")), "{name}");
+            let state = |what: &str| at(what).flatten_all()?.to_vec1::<f32>();
+            assert_eq!(m, state("state/exp_avg")?, "{name}");
+            assert_eq!(v, state("state/exp_avg_sq")?, "{name}");
         }
         Ok(())
     }
@@ -100,14 +103,16 @@ mod tests {
     fn fused_and_reference_agree() -> Result<()> {
         let ctx = Ctx::cpu(Precision::F32);
         let shape = [40, 9];
-        let (p, m, v) = (tensor(1, &shape), ctx.zeros(&shape)?, ctx.zeros(&shape)?);
-        let (p64, m64, v64) = (to_f64(&p), to_f64(&m), to_f64(&v));
+        let (p, mut m, mut v) = (tensor(1, &shape), vec![0.0; 360], vec![0.0; 360]);
+        let p64 = to_f64(&p);
+        let (m64, v64) = (p64.zeros_like()?, p64.zeros_like()?);
         for t in 1..=5 {
             let step = AdamWStep { grad_scale: 0.25, ..step(t) };
             let g = tensor(10 + t, &shape);
-            update(&ctx, &step, &p, &g, &m, &v)?;
+            update(&ctx, &step, &p, &g, [&mut m, &mut v])?;
             reference::update(&step, &p64, &to_f64(&g), &m64, &v64)?;
         }
+        let [m, v] = [ctx.tensor(m, &shape)?, ctx.tensor(v, &shape)?];
         for (got, want) in [(&p, &p64), (&m, &m64), (&v, &v64)] {
             assert!(distance(got, want) < 1e-6, "{}", distance(got, want));
         }
