@@ -7,9 +7,9 @@ import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import pc from 'picocolors'
 import { parse } from 'yaml'
-import { type Config, resolveValues } from '../ts/config/index.js'
+import { type Resolved, resolveValues } from '../ts/config/index.js'
 import { exitStatus, LoraTrainError, type Native, native } from '../ts/native/index.js'
-import { createReport } from '../ts/report/index.js'
+import { createReport, withReports } from '../ts/report/index.js'
 import { trainWith } from '../ts/trainer/train.js'
 import { answerRows, type Given, isRight } from './demo/answers.js'
 import type { Row } from './tiny-model/rows.js'
@@ -21,14 +21,15 @@ const print = (...lines: string[]): boolean => process.stdout.write(`${lines.joi
 const heading = (text: string): boolean => print('', pc.bold(text))
 
 /** Trains as the command line does; returns where the adapter is, or null where the signal came first. */
-async function trainAdapter(engine: Native, config: Config, signal: AbortSignal): Promise<string | null> {
+async function trainAdapter(engine: Native, resolved: Resolved, signal: AbortSignal): Promise<string | null> {
   const report = createReport({
     stdout: process.stdout,
     stderr: process.stderr,
     format: 'text',
     progressStyle: 'shown',
   })
-  for await (const event of trainWith(engine, config, { signal })) {
+  const events = trainWith(engine, resolved.config, { signal })
+  for await (const event of withReports(resolved, events)) {
     report(event)
     if (event.type === 'interrupted') return null
     if (event.type === 'done') return event.savedTo
@@ -71,7 +72,8 @@ function samples(before: Given[], after: Given[]): string[] {
 
 async function demo(signal: AbortSignal): Promise<number> {
   const started = performance.now()
-  const config = resolveValues(parse(readFileSync(CONFIG, 'utf8')) as Record<string, unknown>).config
+  const resolved = resolveValues(parse(readFileSync(CONFIG, 'utf8')) as Record<string, unknown>)
+  const { config } = resolved
   const heldOut = JSON.parse(readFileSync('examples/tiny/heldout.json', 'utf8')) as Row[]
   const engine = await native()
 
@@ -82,7 +84,7 @@ async function demo(signal: AbortSignal): Promise<number> {
   )
 
   heading(`Training a LoRA adapter: lora-train train ${CONFIG}`)
-  const adapter = await trainAdapter(engine, config, signal)
+  const adapter = await trainAdapter(engine, resolved, signal)
   if (adapter === null) return exitStatus('CANCELLED')
 
   const after = await answerRows(engine, config, { rows: heldOut, adapter, signal })
@@ -92,7 +94,7 @@ async function demo(signal: AbortSignal): Promise<number> {
   print(...samples(before, after))
   print(
     '',
-    `The adapter is in ${resolve(adapter)} (PEFT's format). All of this took ${((performance.now() - started) / 1000).toFixed(0)} s.`,
+    `The adapter is in ${resolve(adapter)} (PEFT's format), with report.html. All of this took ${((performance.now() - started) / 1000).toFixed(0)} s.`,
     `Your own: npx lora-train train --model_name_or_path DIR --data_path rows.json --output_dir out --lora.r 16`,
   )
   return 0

@@ -1,4 +1,5 @@
-// What the commands beside `train` do, as functions of a config: each loads the engine, asks it once, and returns data.
+// What the commands do, as functions of a config: each loads the engine and asks it; `train` yields events, the others
+// return data.
 // Never prints and never ends the process.
 
 import type { z } from 'zod'
@@ -6,7 +7,9 @@ import {
   type Config,
   type ConfigInput,
   checkOffered,
+  forTraining,
   missing,
+  notices,
   resolveValues,
   SamplingConfig,
   samplingOf,
@@ -16,14 +19,35 @@ import { localConfig } from './hub/resolve.js'
 import type { DoctorReport, Plan } from './native/contract.js'
 import { LoraTrainError } from './native/errors.js'
 import { native } from './native/index.js'
+import { withReports, writeReportOf } from './report/index.js'
+import type { TrainEvent } from './trainer/events.js'
 import { type Answer, generateWith, type Question } from './trainer/generate.js'
 import { examineWith, planWith } from './trainer/plan.js'
+import { type TrainOptions, trainWith } from './trainer/train.js'
 
 /** The checked config, without what is not offered. Throws `CONFIG`. */
 const offered = (input: ConfigInput): Config => {
   const resolved = resolveValues(input)
   checkOffered(resolved)
   return resolved.config
+}
+
+/**
+ * Fine-tunes as `config` says: an object in any spelling that a config file may have.
+ *
+ * Throws a `LoraTrainError`: `CONFIG`, `DATA`, `MODEL_FILES`, `MEMORY`, `DEVICE`, `DIVERGED`, `OUTPUT`.
+ *
+ * @example
+ * for await (const event of train({ model_name_or_path, data_path, output_dir, lora: {} })) {
+ *   if (event.type === 'log') console.log(event.log.loss)
+ * }
+ */
+export async function* train(config: ConfigInput, { signal }: TrainOptions = {}): AsyncGenerator<TrainEvent> {
+  const resolved = resolveValues(config)
+  const checked = forTraining(resolved)
+  for (const message of notices(resolved)) yield { type: 'notice', message }
+  const events = trainWith(await native(), checked, signal ? { signal } : {})
+  yield* withReports(resolved, events)
 }
 
 /**
@@ -119,3 +143,15 @@ export const generate = async (
     ...(signal && { signal }),
   })
 }
+
+/**
+ * Draws loss.svg, loss.png and report.html from the log of a run that is over: the `trainer_state.json` in `folder`
+ * or in its newest checkpoint, Transformers' or ours. They go to `outputDir`, by default the same folder.
+ *
+ * Returns their paths. Throws `DATA` where there is no log, and `OUTPUT`.
+ *
+ * @example
+ * const [svg, png, page] = await report('./out')
+ */
+export const report = (folder: string, outputDir?: string): Promise<string[]> =>
+  writeReportOf(folder, outputDir)

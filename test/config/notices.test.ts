@@ -19,6 +19,8 @@ test('what has no effect is said once', (t) => {
   t.deepEqual(said('--max_steps', '5', '--num_train_epochs', '2'), [
     'num_train_epochs has no effect: max_steps 5 decides',
   ])
+  t.deepEqual(said('--logging_dir', 'runs'), ['logging_dir has no effect: report_to is none'])
+  t.deepEqual(said('--logging_dir', 'runs', '--report_to', 'tensorboard'), [])
   t.is(said('--lr_scheduler_type', 'constant', '--warmup_ratio', '0.1').length, 1)
   t.is(said('--warmup_steps', '3', '--warmup_ratio', '0.1').length, 1)
   t.deepEqual(said('--bf16', '--load_in_4bit', '--lora_r', '4'), [

@@ -71,11 +71,26 @@ test('--json: each line of stdout is an event, and people read stderr', async (t
     .split('\n')
     .map((line) => JSON.parse(line))
   const types = events.map(({ type }) => type).filter((type) => type !== 'loading')
-  t.deepEqual(types, ['data', 'plan', 'loaded', 'notice', 'start', 'step', 'saved', 'saved', 'saved', 'done'])
+  t.deepEqual(types, [
+    'data',
+    'plan',
+    'loaded',
+    'notice',
+    'start',
+    'step',
+    'saved',
+    'saved',
+    'saved',
+    'saved',
+    'done',
+  ])
   t.regex(stderr, /^Trainable params: \d+ \|\| all_params: \d+ \|\| trainable%: [\d.]+$/m)
   t.deepEqual(readdirSync(output_dir).sort(), [
     'adapter_config.json',
     'adapter_model.safetensors',
+    'loss.png',
+    'loss.svg',
+    'report.html',
     'special_tokens_map.json',
     'tokenizer.json',
     'tokenizer_config.json',
@@ -106,13 +121,22 @@ test('Node outlives failures: many in one process, then a good run', async (t) =
     [{ ...config, lora: { target_modules: ['nothing'] } }, 'CONFIG'],
     [{ ...config, memory: ['1MiB'] }, 'MEMORY'],
     // Each step multiplies every weight by 1 − 10⁵.
-    [{ ...config, lora: null, learning_rate: 1000, weight_decay: 100, max_steps: 12 }, 'DIVERGED'],
+    [
+      {
+        ...config,
+        output_dir: `${config.output_dir}-diverged`,
+        ...{ lora: null, learning_rate: 1000, weight_decay: 100, max_steps: 12 },
+      },
+      'DIVERGED',
+    ],
   ]
   for (const [values, code] of [...wrong, ...wrong]) {
     const error = await t.throwsAsync(eventsOf(values), { instanceOf: LoraTrainError })
     t.is((error as LoraTrainError).code, code, error?.message)
     t.false(existsSync(config.output_dir))
   }
+  // Steps were done there: how they went is what is left.
+  t.deepEqual(readdirSync(`${config.output_dir}-diverged`).sort(), ['loss.png', 'loss.svg', 'report.html'])
   const events = await eventsOf(config)
   t.is(events.at(-1)?.type, 'done')
 })

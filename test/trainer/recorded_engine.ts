@@ -108,6 +108,11 @@ export const recordedEngine = (answers: Answers = {}): { engine: TrainEngine; as
           await polledEnough
           return json({
             modelType: 'llama',
+            trainableParams: 10,
+            allParams: 100,
+            linearModules: [],
+            threads: 1,
+            isa: 'portable',
             vocabSize: 128,
             maxPositions: 64,
             unusedTensors: [],

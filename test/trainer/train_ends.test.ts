@@ -3,10 +3,11 @@
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
+import { train } from '../../ts/api.js'
 import type { ConfigInput } from '../../ts/config/index.js'
 import { exitStatus } from '../../ts/native/errors.js'
 import type { TrainEvent } from '../../ts/trainer/events.js'
-import { train, trainWith } from '../../ts/trainer/train.js'
+import { trainWith } from '../../ts/trainer/train.js'
 import { failed, plan, recordedEngine, report } from './recorded_engine.js'
 import { base, collect, config, refusal } from './run.js'
 

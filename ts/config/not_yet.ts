@@ -46,11 +46,4 @@ export const notYet: readonly Rule[] = [
     hint: '',
     refuse: false,
   },
-  {
-    option: 'report_to',
-    when: ({ report_to: places }) => places.some((place) => place !== 'none'),
-    say: () => 'report_to is not built yet; the log goes to the terminal',
-    hint: '',
-    refuse: false,
-  },
 ]

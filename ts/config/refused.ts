@@ -93,4 +93,12 @@ export const lasting: readonly Rule[] = [
     hint: '',
     refuse: false,
   },
+  {
+    option: 'logging_dir',
+    when: ({ logging_dir, report_to }) =>
+      logging_dir !== null && report_to.every((place) => place === 'none'),
+    say: () => 'logging_dir has no effect: report_to is none',
+    hint: '',
+    refuse: false,
+  },
 ]

@@ -132,7 +132,7 @@ export interface EvalEvent {
 /** A folder or a file is whole at its place. */
 export interface SavedEvent {
   type: 'saved'
-  what: 'adapter' | 'model' | 'tokenizer' | 'state'
+  what: 'adapter' | 'model' | 'tokenizer' | 'state' | 'report'
   path: string
 }
 

@@ -46,16 +46,16 @@ const between = (first: string, path: string): string[] => {
 }
 
 /**
- * Writes `text` beside `path`, syncs it to disk and renames it into place.
+ * Writes `content` beside `path`, syncs it to disk and renames it into place.
  *
  * Throws `OUTPUT` where that fails; then `path` is what it was, and nothing lies beside it.
  */
-export const writeWhole = async (path: string, text: string): Promise<void> => {
+export const writeWhole = async (path: string, content: string | Uint8Array): Promise<void> => {
   const beside = `${path}.${randomUUID()}.tmp`
   try {
     const file = await open(beside, 'w')
     try {
-      await file.writeFile(text)
+      await file.writeFile(content)
       await file.sync()
     } finally {
       await file.close()

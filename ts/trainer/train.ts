@@ -1,16 +1,7 @@
 // A whole training run as an async iterable of events: folders, rows, plan, loading, the loop, saving.
 // The events are the only output besides the files in the output folders. Never prints, never ends the process.
 
-import {
-  type Config,
-  type ConfigInput,
-  engineOptions,
-  formatBytes,
-  forTraining,
-  missing,
-  notices,
-  resolveValues,
-} from '../config/index.js'
+import { type Config, engineOptions, formatBytes, missing } from '../config/index.js'
 import type { Padding } from '../data/batches.js'
 import { readTokenRows, refuseUnknownTokens, type TokenRows, usableRows } from '../data/encode.js'
 import { localConfig, type Need } from '../hub/resolve.js'
@@ -24,7 +15,6 @@ import type {
   Tokenizer,
 } from '../native/contract.js'
 import { LoraTrainError, unwrap } from '../native/errors.js'
-import { native } from '../native/index.js'
 import { isCancelled, polled, queued, throwIfCancelled } from './cancel.js'
 import type { DataEvent, HubEvent, Split, TrainEvent } from './events.js'
 import { type Progress, type RowOrder, trainLoop } from './loop.js'
@@ -51,23 +41,6 @@ export interface RunOptions extends TrainOptions {
 
 /** The part of the engine that a run needs. */
 export type TrainEngine = Pick<Native, 'openTokenizer' | 'plan' | 'openSession'>
-
-/**
- * Fine-tunes as `config` says: an object in any spelling that a config file may have.
- *
- * Throws a `LoraTrainError`: `CONFIG`, `DATA`, `MODEL_FILES`, `MEMORY`, `DEVICE`, `DIVERGED`, `OUTPUT`.
- *
- * @example
- * for await (const event of train({ model_name_or_path, data_path, output_dir, lora: {} })) {
- *   if (event.type === 'log') console.log(event.log.loss)
- * }
- */
-export async function* train(config: ConfigInput, { signal }: TrainOptions = {}): AsyncGenerator<TrainEvent> {
-  const resolved = resolveValues(config)
-  const checked = forTraining(resolved)
-  for (const message of notices(resolved)) yield { type: 'notice', message }
-  yield* trainWith(await native(), checked, signal ? { signal } : {})
-}
 
 /** A run of a checked config on an engine that is given. */
 export async function* trainWith(

@@ -3,7 +3,7 @@
 import { z } from 'zod'
 import { forTraining, notices } from '../../config/index.js'
 import { LoraTrainError } from '../../native/errors.js'
-import { createReport } from '../../report/index.js'
+import { createReport, withReports } from '../../report/index.js'
 import { trainWith } from '../../trainer/train.js'
 import { configCommand } from '../command.js'
 import { json } from '../options.js'
@@ -26,7 +26,8 @@ export const train = configCommand({
     for (const message of notices(resolved)) report({ type: 'notice', message })
     const engine = await world.engine()
     let interrupted = false
-    for await (const event of trainWith(engine, config, { signal: world.interruptible() })) {
+    const events = trainWith(engine, config, { signal: world.interruptible() })
+    for await (const event of withReports(resolved, events, world.env)) {
       report(event)
       interrupted = event.type === 'interrupted'
     }

@@ -55,8 +55,19 @@ export const loggingOptions = {
     .array(z.enum(['none', 'all', 'tensorboard']))
     .default(['none'])
     .meta({
-      description: 'Where to report beside the terminal.',
+      description: 'Where to report beside the terminal and report.html; all: to TensorBoard.',
       ...logging,
+    }),
+  logging_dir: z
+    .string()
+    .min(1)
+    .nullable()
+    .default(null)
+    .meta({
+      description: "Folder for TensorBoard's event files.",
+      ...logging,
+      default_text: '$TENSORBOARD_LOGGING_DIR, else output_dir/runs/TIME_HOST',
+      path: true,
     }),
   disable_tqdm: z
     .boolean()

@@ -1,0 +1,69 @@
+// What ran before: the logs that `trainer_state.json` files hold, Transformers' or ours. Reads, never writes.
+
+import { readdir, readFile, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { z } from 'zod'
+import type { Config } from '../config/index.js'
+import { LoraTrainError } from '../native/errors.js'
+import { type History, historyOf } from './history.js'
+
+/** What is read of the file; all else may be as it likes. */
+const StateFile = z.looseObject({
+  global_step: z.number().default(0),
+  log_history: z.array(z.record(z.string(), z.unknown())),
+})
+export type StateFile = z.output<typeof StateFile>
+
+/** A log of a few hundred thousand lines; what is larger is something else. */
+const stateBytesMax = 256 * 2 ** 20
+
+/** The state of a run, from `trainer_state.json` in `folder`. Throws `DATA` where it is not one. */
+export const readState = async (folder: string): Promise<StateFile> => {
+  const path = join(folder, 'trainer_state.json')
+  const hint = 'Name a folder in which a run has left its trainer_state.json.'
+  const refused = (why: string): LoraTrainError => new LoraTrainError('DATA', `${path}: ${why}`, hint)
+  const found = await stat(path).catch(() => null)
+  if (found === null || !found.isFile()) throw refused('there is no such file')
+  if (found.size > stateBytesMax) throw refused(`${found.size} bytes are more than a log has`)
+  let value: unknown
+  try {
+    // Python writes NaN and Infinity bare, which JSON has no words for. Texts are left as they are.
+    const text = await readFile(path, 'utf8')
+    value = JSON.parse(
+      text.replace(/"(?:[^"\\]|\\.)*"|-?\bInfinity\b|\bNaN\b/g, (part) =>
+        part.startsWith('"') ? part : `"${part}"`,
+      ),
+    )
+  } catch (error) {
+    throw refused(`it can't be read as JSON: ${error instanceof Error ? error.message : error}`)
+  }
+  const parsed = StateFile.safeParse(value)
+  if (!parsed.success) throw refused('it has no log_history of a training')
+  return parsed.data
+}
+
+/** The folders `checkpoint-N` in `folder`, the last one first. */
+export const checkpointFolders = async (folder: string): Promise<string[]> => {
+  const names = await readdir(folder).catch(() => [])
+  const numbered = names.flatMap((name) => {
+    const step = /^checkpoint-(\d+)$/.exec(name)?.[1]
+    return step === undefined ? [] : [{ name, step: Number(step) }]
+  })
+  return numbered.sort((a, b) => b.step - a.step).map(({ name }) => join(folder, name))
+}
+
+/** The log before `firstStep` of a run that goes on from a checkpoint; empty where there is none. */
+export const earlierHistory = async (
+  { resume_from_checkpoint: from, output_dir }: Pick<Config, 'resume_from_checkpoint' | 'output_dir'>,
+  firstStep: number,
+): Promise<History> => {
+  const none: History = { points: [], evaluations: [] }
+  if (firstStep <= 1) return none
+  const folders =
+    typeof from === 'string' ? [from] : output_dir === null ? [] : await checkpointFolders(output_dir)
+  for (const folder of folders) {
+    const state = await readState(folder).catch(() => null)
+    if (state?.global_step === firstStep - 1) return historyOf(state.log_history)
+  }
+  return none
+}
