@@ -20,6 +20,7 @@ pub mod plan;
 pub mod session;
 pub mod signal;
 pub mod spec;
+pub mod speed;
 #[cfg(test)]
 mod testing;
 pub mod tokenizer;

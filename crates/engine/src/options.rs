@@ -31,6 +31,10 @@ pub struct EngineOptions {
     /// None: what the machine has free.
     pub memory_bytes: Option<u64>,
     pub plan: PlanOptions,
+    /// What `plan` is asked about another machine, and of a model whose weights need not be here. None
+    /// in training.
+    #[serde(default)]
+    pub question: Option<PlanQuestion>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -55,6 +59,23 @@ pub struct PlanOptions {
     pub seq_length: usize,
     pub micro_batch: usize,
     pub gradient_accumulation: usize,
+}
+
+/// A machine that is not this one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanQuestion {
+    /// Bytes of each device's memory, in order. None: this machine.
+    pub devices: Option<Vec<u64>>,
+    /// What a host holds for the devices. None: nothing.
+    pub offload: Option<Offload>,
+}
+
+/// DeepSpeed's `offload_optimizer` and `offload_param`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Offload {
+    pub optimizer: bool,
+    pub params: bool,
 }
 
 /// Options that are not what the bridge promises: a bug between TypeScript and Rust.

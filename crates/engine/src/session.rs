@@ -3,14 +3,15 @@
 use crate::ctx::{Ctx, Precision};
 use crate::decoder::MicroBatch;
 use crate::error::{Code, Result};
-use crate::formats::ModelFiles;
+use crate::formats::{Described, ModelFiles};
 use crate::generate::{GenerateOptions, generate};
-use crate::machine;
+use crate::machine::{self, DoctorReport};
 use crate::model::adapter::last_names;
 use crate::model::{self, LoadOptions, Method, Model, adapter_files, write};
 use crate::options::{ComputeDtype, EngineOptions, MethodOptions};
 use crate::plan::{Plan, PlanError, plan};
 use crate::signal::Signal;
+use crate::speed;
 use crate::train::{self, StepReport, Trainer};
 use candle_core::Device;
 use kernels::Isa;
@@ -83,7 +84,7 @@ impl Session {
     pub fn open(options: &EngineOptions, signal: &Signal) -> Result<(Session, SessionInfo)> {
         let ctx = context(options.compute_dtype)?;
         let files = ModelFiles::open(&options.model)?;
-        let plan = plan(options, &files, Some(measured_gflops(&ctx)))?;
+        let plan = plan(options, files.config(), Some(&files), Some(speed::gemm_gflops(&ctx)))?;
         if !plan.fits {
             return Err(PlanError(Box::new(plan)).into());
         }
@@ -165,11 +166,22 @@ fn eos_ids(files: &ModelFiles) -> Vec<u32> {
     }
 }
 
-/// The plan alone: only headers are read.
+/// The plan alone: only the config and the headers are read. A question about a machine is content with
+/// the config; a training needs the weights.
 pub fn plan_only(options: &EngineOptions) -> Result<Plan> {
     let ctx = context(options.compute_dtype)?;
-    let files = ModelFiles::open(&options.model)?;
-    plan(options, &files, Some(measured_gflops(&ctx)))
+    let model = match options.question {
+        Some(_) => Described::open(&options.model)?,
+        None => Described::Files(ModelFiles::open(&options.model)?),
+    };
+    plan(options, model.config(), model.files(), Some(speed::gemm_gflops(&ctx)))
+}
+
+/// The machine, measured; its speed is kept for the plans to come.
+pub fn doctor() -> Result<DoctorReport> {
+    let report = machine::doctor(isa()?);
+    speed::keep(&report);
+    Ok(report)
 }
 
 /// The fastest instruction set, or the one that `LORA_TRAIN_ISA` names.
@@ -186,10 +198,6 @@ pub fn isa() -> Result<Isa> {
 
 fn context(dtype: ComputeDtype) -> Result<Ctx> {
     Ok(Ctx { device: Device::Cpu, isa: isa()?, precision: Precision::from(dtype) })
-}
-
-fn measured_gflops(ctx: &Ctx) -> f64 {
-    machine::gemm_gflops(ctx.isa, ctx.precision, 0.05)
 }
 
 /// What is trained, and the adapter's tensors where one is given. An adapter decides its own shape;

@@ -4,6 +4,32 @@
 use crate::error::Result;
 use candle_core::{DType, Device, Tensor};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A temporary folder that goes away with its owner.
+pub(crate) struct TempFolder(PathBuf);
+
+impl TempFolder {
+    pub(crate) fn new() -> TempFolder {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("lora-train-engine-{}-{count}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).expect("a temporary folder");
+        TempFolder(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TempFolder {
+    fn drop(&mut self) {
+        // A folder that stays behind in the system's temporary folder is no failure of the test.
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
 
 /// The path of a file or folder of the shared reference results, `None` where they are not on this
 /// machine; the caller then skips by name. With `CI=true` their absence fails.

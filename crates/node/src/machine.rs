@@ -2,7 +2,8 @@
 
 use crate::session::Json;
 use crate::worker::Worker;
-use engine::{machine, options, session};
+use engine::options::{self, EngineOptions};
+use engine::session;
 use napi::bindgen_prelude::Object;
 use napi::{Env, Result};
 use napi_derive::napi;
@@ -10,7 +11,9 @@ use napi_derive::napi;
 /// JSON of the memory plan, from config and headers alone.
 #[napi(ts_return_type = "Promise<Json | Failed>")]
 pub fn plan(env: Env, options_json: String) -> Result<Object<'static>> {
-    Worker::new("lora-train-plan", (), None)?.call(&env, move |()| {
+    // Speed is that of the threads that a run would have. A bad number only shows in the answer.
+    let threads = options::parse::<EngineOptions>(&options_json).ok().and_then(|o| o.threads);
+    Worker::new("lora-train-plan", (), threads)?.call(&env, move |()| {
         let plan = session::plan_only(&options::parse(&options_json)?)?;
         Ok(Json { json: options::to_json(&plan)? })
     })
@@ -20,5 +23,5 @@ pub fn plan(env: Env, options_json: String) -> Result<Object<'static>> {
 #[napi(ts_return_type = "Promise<Json | Failed>")]
 pub fn doctor(env: Env) -> Result<Object<'static>> {
     Worker::new("lora-train-doctor", (), None)?
-        .call(&env, |()| Ok(Json { json: options::to_json(&machine::doctor(session::isa()?))? }))
+        .call(&env, |()| Ok(Json { json: options::to_json(&session::doctor()?)? }))
 }

@@ -2,6 +2,7 @@
 
 use super::ConfigError;
 use crate::spec::{Activation, RopeScaling, YarnScaling};
+use candle_core::DType;
 use serde_json::Value;
 
 /// Larger than any model there is, and small enough that products of four of them fit in 64 bits.
@@ -173,6 +174,24 @@ impl Config<'_> {
             attention_factor,
             truncate: rope.bool_or("truncate", true)?,
         })
+    }
+}
+
+/// The type that weights are stored in, where only the config tells: `dtype`, or `torch_dtype` as it was
+/// called; f32 without either, as Transformers saves.
+pub fn stored_dtype(config: &Value) -> Result<DType, ConfigError> {
+    let config = Config(config);
+    if let Some(found) = config.get("quantization_config") {
+        return Err(unsupported("quantization_config", &shown(found)));
+    }
+    let key = if config.get("dtype").is_some() { "dtype" } else { "torch_dtype" };
+    let name = config.string_or(key, "float32")?;
+    match name.strip_prefix("torch.").unwrap_or(name) {
+        "float32" | "float" => Ok(DType::F32),
+        "float16" | "half" => Ok(DType::F16),
+        "bfloat16" => Ok(DType::BF16),
+        "float64" | "double" => Ok(DType::F64),
+        other => Err(invalid(key, &Value::from(other), "float32, float16, bfloat16 or float64")),
     }
 }
 

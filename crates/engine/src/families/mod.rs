@@ -13,6 +13,8 @@ mod mpt;
 mod qwen2;
 mod qwen3;
 
+pub use config::stored_dtype;
+
 use crate::error::Code;
 use crate::spec::{DecoderSpec, Slot};
 use serde_json::Value;

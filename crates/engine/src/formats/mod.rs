@@ -3,6 +3,7 @@
 //! Nothing here runs code from a file, knows what a decoder is, or follows a name out of its folder.
 
 mod convert;
+mod described;
 pub mod dtype;
 pub mod error;
 mod folder;
@@ -15,6 +16,7 @@ pub mod peft;
 pub mod safetensors;
 pub mod write;
 
+pub use described::Described;
 pub use dtype::StoredDtype;
 pub use error::FormatError;
 pub use model::{ModelFiles, Residency, TensorInfo};

@@ -280,7 +280,7 @@ fn assemble(
     Ok(ModelFiles { path: path.into(), config, generation_config, files, tensors, places, by_name })
 }
 
-fn read_object(path: &Path) -> Result<Value> {
+pub(super) fn read_object(path: &Path) -> Result<Value> {
     let value: Value = json::read(path, json::CONFIG_BYTES_MAX)?;
     match value.is_object() {
         true => Ok(value),

@@ -181,7 +181,7 @@ mod tests {
             "plan": { "seqLength": 16, "microBatch": 1, "gradientAccumulation": 1 },
         }))
         .expect("the bridge's options");
-        let plan = crate::plan::plan(&options, &files, None)?;
+        let plan = crate::plan::plan(&options, files.config(), Some(&files), None)?;
         assert_eq!(plan.bytes.weights, (held + norms) as u64);
         Ok(())
     }

@@ -1,0 +1,43 @@
+//! A model that is asked about: with its weights' headers, or by its `config.json` alone. Reads no weight.
+
+use super::model::{ModelFiles, read_object};
+use super::{FormatError, Result};
+use serde_json::Value;
+use std::path::Path;
+
+/// What is known of a model whose weights need not be here.
+#[derive(Debug)]
+pub enum Described {
+    Files(ModelFiles),
+    /// `config.json` of a folder without weights, or without some of the shards that its index names.
+    Config(Value),
+}
+
+impl Described {
+    /// As [`ModelFiles::open`], where the config is enough. Files that are here and damaged are refused.
+    pub fn open(path: &Path) -> Result<Described> {
+        use FormatError::{MissingShard, NoWeights, PickleOnly};
+        match ModelFiles::open(path) {
+            Ok(files) => Ok(Described::Files(files)),
+            Err(NoWeights { .. } | PickleOnly { .. } | MissingShard { .. }) => {
+                Ok(Described::Config(read_object(&path.join("config.json"))?))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// `config.json`, an object.
+    pub fn config(&self) -> &Value {
+        match self {
+            Described::Files(files) => files.config(),
+            Described::Config(config) => config,
+        }
+    }
+
+    pub fn files(&self) -> Option<&ModelFiles> {
+        match self {
+            Described::Files(files) => Some(files),
+            Described::Config(_) => None,
+        }
+    }
+}

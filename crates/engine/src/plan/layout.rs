@@ -1,0 +1,248 @@
+//! What a training holds, by kind and by place: on one device, on several that share the blocks, and
+//! on the host beside cards. Pure arithmetic on shapes; change it together with `decoder::block`.
+//!
+//! Shapes: N tokens of the largest micro-batch, C hidden_size, H heads, K kv heads, D head_dim,
+//! F intermediate_size, V vocabulary, r rank.
+
+use super::units::{Unit, Units};
+use super::{MappedBytes, PlanBytes};
+use crate::options::{Offload, PlanOptions};
+use crate::spec::{DecoderSpec, Mlp, Residual};
+use std::ops::Range;
+
+/// What a process needs before it holds anything of a model: Node, the addon, the tokenizer, packing
+/// buffers. Measured: 109 MiB from `dist`, 35 more where tsx runs the sources. Counted for each device,
+/// whose runtime needs no less.
+const PROCESS_BYTES: u64 = 120 << 20;
+/// The share that the allocator adds to what it holds: mimalloc rounds a tensor up to one of four
+/// sizes an octave, and huge pages back the rest of the block too (without them, 5 % less was
+/// measured). Tensors of SmolLM2 and of the tiny model come to 6 to 7 % on the mean.
+const ALLOCATOR_SHARE: u64 = 16;
+/// The bound on the head's tiles (`ops::head_loss`).
+const LOSS_TILE_BYTES: u64 = 16 << 20;
+
+/// AdamW's two moments of each trained parameter, in f32.
+pub(super) fn state_bytes(trainable: u64) -> u64 {
+    8 * trainable
+}
+
+/// The training that is planned.
+pub(super) struct Layout<'a> {
+    pub spec: &'a DecoderSpec,
+    pub units: &'a Units,
+    /// How weights and activations lie on cards that a host helps; `None`: this engine's own way, all
+    /// in one memory.
+    pub cards: Option<Cards>,
+}
+
+/// Full fine-tuning on cards with a host beside them: weights and activations in the type that is
+/// computed in, masters, gradients and states in f32 on the host.
+#[derive(Clone, Copy)]
+pub(super) struct Cards {
+    pub offload: Offload,
+    /// Bytes of a value that is computed with.
+    pub value_bytes: u64,
+    /// Whether the base model itself is trained.
+    pub trains_base: bool,
+}
+
+/// The blocks on one device, and what stands before and after them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    pub blocks: Range<usize>,
+    pub embedding: bool,
+    pub final_norm: bool,
+    pub head: bool,
+}
+
+impl Layout<'_> {
+    /// The whole decoder on one device.
+    pub fn whole(&self) -> Part {
+        Part { blocks: 0..self.spec.n_layers, embedding: true, final_norm: true, head: true }
+    }
+
+    /// Parts of several devices: the embedding on the first, the final norm and the head on the last. A
+    /// tied head is the embedding, so the last block's output goes back to the first device.
+    fn part(&self, device: usize, n_devices: usize, blocks: Range<usize>) -> Part {
+        let (first, last) = (device == 0, device + 1 == n_devices);
+        let head = if self.spec.tied_head { first } else { last };
+        Part { blocks, embedding: first, final_norm: last, head }
+    }
+
+    /// Blocks go to the devices in order, so that the fullest device is as free as can be: what
+    /// `device_map: auto` does, counted with all that a training holds.
+    pub fn split(&self, size: PlanOptions, recomputed: usize, budgets: &[u64]) -> Vec<Part> {
+        let n = self.spec.n_layers;
+        // The blocks that each device takes where it may be filled to `share`; the last takes the rest.
+        let filled = |share: f64| -> Vec<Part> {
+            let mut begin = 0;
+            let parts = budgets.iter().enumerate().map(|(device, &budget)| {
+                let part = |end| self.part(device, budgets.len(), begin..end);
+                let has_room = |end: usize| {
+                    let bytes = self.bytes(&part(end), size, recomputed).0.total();
+                    bytes as f64 <= share * budget as f64
+                };
+                let last = device + 1 == budgets.len();
+                let end = if last { n } else { last_that(begin, n, has_room) };
+                let made = part(end);
+                begin = end;
+                made
+            });
+            parts.collect()
+        };
+        let fullest = |parts: &[Part]| {
+            let share = |(part, &budget): (&Part, &u64)| {
+                self.bytes(part, size, recomputed).0.total() as f64 / budget.max(1) as f64
+            };
+            parts.iter().zip(budgets).map(share).fold(0.0, f64::max)
+        };
+        let (mut low, mut high) = (0.0, fullest(&filled(f64::INFINITY)).max(fullest(&filled(0.0))));
+        for _ in 0..60 {
+            let middle = (low + high) / 2.0;
+            if fullest(&filled(middle)) <= middle { high = middle } else { low = middle }
+        }
+        filled(high)
+    }
+
+    /// What one device holds, where the first `recomputed` blocks of all keep their input only; and
+    /// what of it lies in mapped files.
+    pub fn bytes(
+        &self,
+        part: &Part,
+        size: PlanOptions,
+        recomputed: usize,
+    ) -> (PlanBytes, MappedBytes) {
+        let unit = self.unit(part);
+        let n = (size.seq_length as u64).saturating_mul(size.micro_batch as u64);
+        let value = n.saturating_mul(self.cards.map_or(4, |cards| cards.value_bytes));
+        let held = part.blocks.len() as u64;
+        let again = recomputed.clamp(part.blocks.start, part.blocks.end) - part.blocks.start;
+        let kept = held - again as u64;
+        let at_once = if again > 0 { kept.max(1) } else { kept };
+        let c = self.spec.hidden_size as u64;
+        let activations = value.saturating_mul(c * (held + 2) + self.block_values() * at_once);
+        let backward = value.saturating_mul(self.backward_values());
+        let mut bytes = PlanBytes { activations, ..self.of_parameters(part, unit) };
+        let tiles = if part.head { LOSS_TILE_BYTES } else { 0 };
+        let mapped = match self.cards {
+            None => MappedBytes { weights: unit.weights.mapped, optimizer: 0 },
+            Some(_) => MappedBytes::default(),
+        };
+        let allocated = bytes.total().saturating_add(backward) - mapped.weights;
+        let share = (allocated / ALLOCATOR_SHARE).saturating_add(tiles + PROCESS_BYTES);
+        bytes.scratch = backward.saturating_add(share);
+        (bytes, mapped)
+    }
+
+    /// What the host holds beside cards; `None` where nothing is asked of it.
+    pub fn host_bytes(&self) -> Option<PlanBytes> {
+        let Cards { offload, trains_base, .. } = self.cards?;
+        let all = self.units.all();
+        let mut bytes = PlanBytes { scratch: PROCESS_BYTES, ..PlanBytes::default() };
+        if offload.optimizer {
+            // Masters: the base where it is trained, else the adapter.
+            let masters = 4 * all.trainable;
+            if trains_base {
+                bytes.weights = masters
+            } else {
+                bytes.adapter = masters
+            }
+            (bytes.gradients, bytes.optimizer) = (4 * all.trainable, state_bytes(all.trainable));
+        }
+        if offload.params && !(trains_base && offload.optimizer) {
+            // Masters are the weights already; frozen ones, or a copy of their own, lie here too.
+            bytes.weights = bytes.weights.saturating_add(self.card_weights(all));
+        }
+        Some(bytes)
+    }
+
+    /// Weights, adapter, gradients and optimizer state of one device.
+    fn of_parameters(&self, part: &Part, unit: Unit) -> PlanBytes {
+        let (weights, adapter) = (unit.weights.total(), 4 * unit.added);
+        let (gradients, optimizer) = (4 * unit.trainable, state_bytes(unit.trainable));
+        let Some(cards) = self.cards else {
+            return PlanBytes { weights, adapter, gradients, optimizer, ..PlanBytes::default() };
+        };
+        let largest = |bytes: &dyn Fn(Unit) -> u64| {
+            let units = [self.units.largest_block].into_iter().chain(self.outer(part));
+            units.map(bytes).max().unwrap_or(0)
+        };
+        let card_gradient = if cards.trains_base { cards.value_bytes } else { 4 };
+        // Masters lie where the optimizer is; in f32 the weights are their own.
+        let has_masters = cards.trains_base && cards.value_bytes < 4 && !cards.offload.optimizer;
+        let masters = if has_masters { 4 * unit.trainable } else { 0 };
+        PlanBytes {
+            // With parameters on the host, what is computed and what is fetched next.
+            weights: masters
+                + match cards.offload.params {
+                    true => 2 * largest(&|unit| self.card_weights(unit)),
+                    false => self.card_weights(unit),
+                },
+            adapter,
+            // Folded into the host's as soon as a unit's backward has ended.
+            gradients: match cards.offload.optimizer {
+                true => card_gradient * largest(&|unit| unit.trainable),
+                false => gradients,
+            },
+            optimizer: if cards.offload.optimizer { 0 } else { optimizer },
+            ..PlanBytes::default()
+        }
+    }
+
+    /// The base model as a card has it: in the type that is computed in where it is trained.
+    fn card_weights(&self, unit: Unit) -> u64 {
+        match self.cards {
+            Some(Cards { trains_base: true, value_bytes, .. }) => value_bytes * unit.base,
+            _ => unit.weights.total(),
+        }
+    }
+
+    fn unit(&self, part: &Part) -> Unit {
+        self.outer(part).fold(self.units.blocks(part.blocks.clone()), Unit::plus)
+    }
+
+    /// The units of a part that are no blocks.
+    fn outer(&self, part: &Part) -> impl Iterator<Item = Unit> {
+        let Units { embedding, final_norm, head, .. } = *self.units;
+        let outer = [(part.embedding, embedding), (part.final_norm, final_norm), (part.head, head)];
+        outer.into_iter().filter(|(here, _)| *here).map(|(_, unit)| unit)
+    }
+
+    /// Values of a token that a block keeps beside its input: n1, q, k, v, attn, h, n2, gate, up, and
+    /// the rows' statistics.
+    fn block_values(&self) -> u64 {
+        let spec = self.spec;
+        let (c, f, q, kv) = self.widths();
+        let gated = u64::from(matches!(spec.mlp, Mlp::Gated(_)));
+        let sequential = u64::from(spec.residual == Residual::Sequential);
+        let ranks = self.units.all().adapter_ranks / spec.n_layers.max(1) as u64;
+        c * (2 + sequential) + 2 * q + 2 * kv + f * (1 + gated) + ranks + spec.n_heads as u64 + 2
+    }
+
+    /// Backward of one block holds at most dm, dgate and dup (m is gone by then; without a gate m and
+    /// dm, or dm and dup), or the gradients of q, k, v and of attention's output; beside them dy, the
+    /// gradient below, and the inner gradient of an adapter.
+    fn backward_values(&self) -> u64 {
+        let (c, f, q, kv) = self.widths();
+        let gated = u64::from(matches!(self.spec.mlp, Mlp::Gated(_)));
+        ((2 + gated) * f).max(2 * q + 2 * kv) + 3 * c
+    }
+
+    /// C, F, H·D, K·D.
+    fn widths(&self) -> (u64, u64, u64, u64) {
+        let DecoderSpec { hidden_size, intermediate_size, head_dim, .. } = *self.spec;
+        let heads = |n: usize| (n * head_dim) as u64;
+        let (q, kv) = (heads(self.spec.n_heads), heads(self.spec.n_kv_heads));
+        (hidden_size as u64, intermediate_size as u64, q, kv)
+    }
+}
+
+/// The largest of `from..=to` for which `holds`, which holds up to some number; `from` where none does.
+fn last_that(from: usize, to: usize, holds: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (from, to);
+    while low < high {
+        let middle = low + (high - low).div_ceil(2);
+        if holds(middle) { low = middle } else { high = middle - 1 }
+    }
+    low
+}

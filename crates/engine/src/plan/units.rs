@@ -1,0 +1,191 @@
+//! What each unit of a decoder (embedding, blocks, final norm, head) brings to a plan: parameters, and
+//! the bytes of its weights. From shapes and stored types alone; no weight is read.
+
+use crate::Result;
+use crate::families::Family;
+use crate::formats::peft::Bias;
+use crate::model::Method;
+use crate::model::adapter::{LoraOptions, Matcher, linear_paths};
+use crate::model::quantize::Quantizer;
+use crate::spec::{DecoderSpec, Slot};
+use candle_core::DType;
+use std::ops::Range;
+
+/// Bytes of the base model, by where they lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct WeightBytes {
+    /// Pages of the file: every one of them is read, and counts.
+    pub mapped: u64,
+    pub in_memory: u64,
+}
+
+impl WeightBytes {
+    pub fn total(self) -> u64 {
+        self.mapped + self.in_memory
+    }
+}
+
+/// Parameters and weights of some modules together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Unit {
+    /// Parameters of the base model.
+    pub base: u64,
+    /// What the adapter adds to the base: its matrices, and whole copies of modules.
+    pub added: u64,
+    pub trainable: u64,
+    /// Of the adapter's matrices alone.
+    pub adapter_params: u64,
+    /// Ranks of the adapters together, for their saved inner values.
+    pub adapter_ranks: u64,
+    /// Weights of a block's linears.
+    pub linears: u64,
+    pub weights: WeightBytes,
+}
+
+impl Unit {
+    /// `self` and `other` together.
+    pub fn plus(self, other: Unit) -> Unit {
+        self.with(other, |a, b| a + b)
+    }
+
+    /// `self` without `other`, which is part of it.
+    fn minus(self, other: Unit) -> Unit {
+        self.with(other, |a, b| a - b)
+    }
+
+    fn with(self, other: Unit, f: impl Fn(u64, u64) -> u64) -> Unit {
+        Unit {
+            base: f(self.base, other.base),
+            added: f(self.added, other.added),
+            trainable: f(self.trainable, other.trainable),
+            adapter_params: f(self.adapter_params, other.adapter_params),
+            adapter_ranks: f(self.adapter_ranks, other.adapter_ranks),
+            linears: f(self.linears, other.linears),
+            weights: WeightBytes {
+                mapped: f(self.weights.mapped, other.weights.mapped),
+                in_memory: f(self.weights.in_memory, other.weights.in_memory),
+            },
+        }
+    }
+}
+
+/// A decoder, cut where a device may end.
+pub(super) struct Units {
+    /// With its norm, where it has one.
+    pub embedding: Unit,
+    pub final_norm: Unit,
+    /// Nothing of the base where it is tied to the embedding.
+    pub head: Unit,
+    /// The most that any block has, of each number apart.
+    pub largest_block: Unit,
+    /// Entry l: all blocks before l.
+    before: Vec<Unit>,
+}
+
+/// What decides about a module: the model, what is trained, how weights are kept.
+pub(super) struct Counting<'a> {
+    pub spec: &'a DecoderSpec,
+    pub family: &'a Family,
+    pub method: &'a Method,
+    pub quantizer: Option<&'a Quantizer>,
+    /// The type that a weight is stored in, by its name; `None` where it becomes f32 when it is read.
+    pub stored: &'a dyn Fn(&str) -> Option<DType>,
+}
+
+impl Units {
+    /// Errors: a target of the adapter that matches no module.
+    pub fn of(counting: &Counting) -> Result<Units> {
+        let Counting { spec, family, method, .. } = *counting;
+        let lora = match method {
+            Method::Lora(options) => {
+                let paths = linear_paths(spec, family.module);
+                let targets = options.target_modules.as_ref();
+                Some((options, Matcher::new(targets, family.default_targets, &paths)?))
+            }
+            _ => None,
+        };
+        let lora = lora.as_ref().map(|(options, matcher)| (*options, matcher));
+        let unit = |slot, layer| counting.unit(slot, layer, lora);
+        let slots = spec.block_slots();
+        let mut before = vec![Unit::default()];
+        let mut largest_block = Unit::default();
+        for layer in 0..spec.n_layers {
+            let modules = slots.iter().map(|&slot| unit(slot, layer));
+            let block = modules.fold(Unit::default(), Unit::plus);
+            largest_block = largest_block.with(block, u64::max);
+            before.push(before[layer].plus(block));
+        }
+        let norm = if spec.embedding_norm { unit(Slot::EmbeddingNorm, 0) } else { Unit::default() };
+        Ok(Units {
+            embedding: unit(Slot::Embedding, 0).plus(norm),
+            final_norm: unit(Slot::FinalNorm, 0),
+            head: unit(Slot::Head, 0),
+            largest_block,
+            before,
+        })
+    }
+
+    pub fn blocks(&self, range: Range<usize>) -> Unit {
+        self.before[range.end].minus(self.before[range.start])
+    }
+
+    pub fn n_blocks(&self) -> usize {
+        self.before.len() - 1
+    }
+
+    /// The whole decoder.
+    pub fn all(&self) -> Unit {
+        let blocks = self.blocks(0..self.n_blocks());
+        self.embedding.plus(blocks).plus(self.final_norm).plus(self.head)
+    }
+}
+
+impl Counting<'_> {
+    fn unit(&self, slot: Slot, layer: usize, lora: Option<(&LoraOptions, &Matcher)>) -> Unit {
+        let path = (self.family.module)(slot, layer);
+        let (rows, cols) = self.spec.weight_dims(slot);
+        let weight = (rows * cols) as u64;
+        let bias = u64::from(self.spec.has_bias(slot)) * rows as u64;
+        let tied = slot == Slot::Head && self.spec.tied_head;
+        let mut unit = Unit::default();
+        if !tied {
+            unit.base = weight + bias;
+            unit.weights = self.weight_bytes(slot, &path, weight, bias);
+        }
+        unit.linears = if slot.is_block_linear() { weight } else { 0 };
+        let Some((options, matcher)) = lora else {
+            unit.trainable = if matches!(self.method, Method::Full) { unit.base } else { 0 };
+            return unit;
+        };
+        let targeted = slot.is_block_linear() && matcher.matches(&path);
+        if targeted {
+            unit.adapter_params = (options.r * (rows + cols)) as u64;
+            unit.adapter_ranks = options.r as u64;
+        }
+        unit.added = unit.adapter_params;
+        unit.trainable = unit.adapter_params;
+        if options.saves(&path) {
+            unit.added += weight + bias;
+            unit.trainable += weight + bias;
+        } else if options.bias == Bias::All || (options.bias == Bias::LoraOnly && targeted) {
+            unit.trainable += bias;
+        }
+        unit
+    }
+
+    /// Trained weights are f32 in memory; frozen matrices become NF4 in memory, or are mapped as they
+    /// are stored; what is quantised in a GGUF becomes f32 in memory. Norms and biases are f32.
+    fn weight_bytes(&self, slot: Slot, path: &str, weight: u64, bias: u64) -> WeightBytes {
+        let in_memory = |bytes| WeightBytes { mapped: 0, in_memory: bytes + 4 * bias };
+        if let Some(quantizer) = self.quantizer.filter(|q| q.takes(slot, path)) {
+            return in_memory(quantizer.layout.bytes(weight as usize) as u64);
+        }
+        let frozen_matrix = !matches!(self.method, Method::Full) && !slot.is_norm();
+        match (self.stored)(&format!("{path}.weight")).filter(|_| frozen_matrix) {
+            Some(dtype) => {
+                WeightBytes { mapped: weight * dtype.size_in_bytes() as u64, in_memory: 4 * bias }
+            }
+            None => in_memory(4 * weight),
+        }
+    }
+}
