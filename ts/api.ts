@@ -10,6 +10,7 @@ import {
   forTraining,
   missing,
   notices,
+  type Purpose,
   resolveValues,
   SamplingConfig,
   samplingOf,
@@ -26,9 +27,9 @@ import { examineWith, planWith } from './trainer/plan.js'
 import { type TrainOptions, trainWith } from './trainer/train.js'
 
 /** The checked config, without what is not offered. Throws `CONFIG`. */
-const offered = (input: ConfigInput): Config => {
+const offered = (input: ConfigInput, purpose?: Purpose): Config => {
   const resolved = resolveValues(input)
-  checkOffered(resolved)
+  checkOffered(resolved, purpose)
   return resolved.config
 }
 
@@ -59,7 +60,7 @@ export async function* train(config: ConfigInput, { signal }: TrainOptions = {})
  * const { fits, peakBytes } = await planOf({ model_name_or_path: './model', lora: { r: 16 }, memory: ['24GiB'] })
  */
 export const planOf = async (config: ConfigInput): Promise<Plan> => {
-  const checked = offered(config)
+  const checked = offered(config, 'planning')
   return planWith(await native(), checked)
 }
 

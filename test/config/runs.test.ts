@@ -12,8 +12,12 @@ import { failure, resolve, shellWords } from './help.js'
 const pathOf = (name: string): string => fileURLToPath(new URL(`runs/${name}`, import.meta.url))
 const textOf = (name: string): string => readFileSync(pathOf(name), 'utf8')
 
+/** The command line of the full fine-tuning; its DeepSpeed file lies beside it. */
+const bloomWords = (): string[] =>
+  shellWords(textOf('bloom-german.args')).map((word) => (word === 'deepspeed.json' ? pathOf(word) : word))
+
 test('the full fine-tuning, after `train`, word by word', (t) => {
-  const resolved = resolve(...shellWords(textOf('bloom-german.args')))
+  const resolved = resolve(...bloomWords())
   t.like(resolved.config, {
     model_name_or_path: 'malteos/bloom-6b4-clp-german',
     output_dir: './full_finetune',
@@ -31,10 +35,23 @@ test('the full fine-tuning, after `train`, word by word', (t) => {
     logging_steps: 2,
     lr_scheduler_type: 'cosine',
     gradient_checkpointing: true,
-    deepspeed: 'deepspeed.json',
+    deepspeed: pathOf('deepspeed.json'),
     bf16: true,
+    adam_beta2: 0.999,
+    weight_decay: 0,
+    optim: 'adamw_torch',
+    offload_optimizer: 'cpu',
+    offload_param: 'cpu',
     lora: null,
   })
+  t.like(resolved.origins.get('weight_decay'), {
+    from: 'deepspeed',
+    spelled: 'optimizer.params.weight_decay',
+  })
+  const idle = notices(resolved).filter((sentence) => sentence.includes('without effect here'))
+  t.is(idle.length, 1)
+  for (const key of ['overlap_comm', 'sub_group_size', 'stage3_max_live_parameters', 'wall_clock_breakdown'])
+    t.true(idle[0]?.includes(key), key)
   t.deepEqual(resolved.config.report_to, ['tensorboard'])
 })
 
@@ -93,14 +110,9 @@ test('the QLoRA, as one command line, dotted and flat', (t) => {
 })
 
 test('what is not built yet is refused by name, and the refusals are the only thing in the way', (t) => {
-  const words = shellWords(textOf('bloom-german.args'))
-  t.deepEqual(
-    refusals(resolve(...words)).map(({ message }) => message),
-    ['DeepSpeed files are not read yet'],
-  )
+  t.deepEqual(refusals(resolve(...bloomWords())), [])
   const error = failure(t, () => forTraining(resolve(pathOf('mpt-30b-qlora.yaml'))))
   t.is(error.code, 'CONFIG')
   t.regex(error.message, /optim paged_adamw_8bit is not built yet$/)
-  const built = resolve(...words, '--deepspeed', 'null')
-  t.is(forTraining(built).output_dir, './full_finetune')
+  t.is(forTraining(resolve(...bloomWords())).output_dir, './full_finetune')
 })

@@ -3,7 +3,7 @@
 import test from 'ava'
 import { match } from 'ts-pattern'
 import type { Plan } from '../../ts/native/contract.js'
-import { createReport, planTable, trainableLine } from '../../ts/report/index.js'
+import { createReport } from '../../ts/report/index.js'
 import { barLine, formatRate, formatTime } from '../../ts/report/progress.js'
 import type { StepEvent, TrainEvent } from '../../ts/trainer/events.js'
 
@@ -38,6 +38,12 @@ const plan: Plan = {
   peakBytes: 2_204_525_824,
   budgetBytes: 8_589_934_592,
   fits: true,
+  mapped: { weights: 0, optimizer: 0 },
+  devices: [],
+  host: null,
+  countedFrom: 'headers',
+  vocabSize: 49_152,
+  tiedHead: true,
   recomputedBlocks: 0,
   nBlocks: 30,
   trainableParams: 2_442_240,
@@ -212,33 +218,6 @@ test('what was left out and cut is named by its rows', (t) => {
     '  left out, without a supervised token: 1 row (7)',
     '',
   ])
-})
-
-test('the plan as a table, and the trainable parameters', (t) => {
-  t.deepEqual(planTable(plan), [
-    'Memory plan',
-    '  weights          513.1 MiB',
-    '  adapter            9.3 MiB',
-    '  gradients          9.3 MiB',
-    '  optimizer state   18.6 MiB',
-    '  activations        1.5 GiB',
-    '  scratch           16.0 MiB',
-    '  peak               2.1 GiB',
-    '  budget             8.0 GiB',
-    '  it fits',
-    '  about 1.3 s a step',
-  ])
-  const tight = { ...plan, fits: false, recomputedBlocks: 30, stepSeconds: null, suggestions: ['lora.r 8'] }
-  t.deepEqual(planTable(tight).slice(9), [
-    '  it does not fit',
-    '  30 of 30 blocks are computed again in backward',
-    'It would fit with:',
-    '  lora.r 8',
-  ])
-  t.is(
-    trainableLine(plan),
-    'Trainable params: 2442240 || all_params: 136957248 || trainable%: 1.7832134010169363',
-  )
 })
 
 test('times and rates are printed as tqdm prints them', (t) => {

@@ -41,11 +41,7 @@ const computeDtypeOf = ({ bf16, quantization }: Config): 'f32' | 'bf16' => {
   return rounds ? 'bf16' : 'f32'
 }
 
-/**
- * The options of `plan` and `openSession`.
- *
- * A list in `memory` stands for several devices; one engine takes the first.
- */
+/** The options of `openSession`, which computes on one device. */
 export const engineOptions = (config: Config): EngineOptions => ({
   model: config.model_name_or_path,
   computeDtype: computeDtypeOf(config),
@@ -71,7 +67,21 @@ export const engineOptions = (config: Config): EngineOptions => ({
     microBatch: config.per_device_train_batch_size,
     gradientAccumulation: config.gradient_accumulation_steps,
   },
+  question: null,
 })
+
+/** The options of `plan` where it is asked about a machine: sizes that are given are those of its devices. */
+export const planOptions = (config: Config): EngineOptions => {
+  const [optimizer, params] = [config.offload_optimizer, config.offload_param].map((to) => to !== 'none')
+  const offloads = optimizer === true || params === true
+  return {
+    ...engineOptions(config),
+    question: {
+      devices: config.memory?.map(parseBytes) ?? null,
+      offload: offloads ? { optimizer: optimizer === true, params: params === true } : null,
+    },
+  }
+}
 
 /** The part of the options of `generate` that people choose. */
 export const samplingOf = (

@@ -1,9 +1,9 @@
 // The config: schema, reading, merging, help.
 
-export { engineOptions, methodOf, samplingOf } from './engine.js'
+export { engineOptions, methodOf, planOptions, samplingOf } from './engine.js'
 export { configHelp, ownHelp, reference } from './help.js'
 export { formatBytes, parseBytes } from './memory.js'
-export { checkOffered, forTraining, notices, refusals } from './notices.js'
+export { checkOffered, forTraining, notices, type Purpose, refusals } from './notices.js'
 export type { LoraConfig } from './options/lora.js'
 export type { QuantizationConfig } from './options/quantization.js'
 export { SamplingConfig } from './options/sampling.js'

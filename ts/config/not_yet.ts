@@ -12,24 +12,10 @@ export const notYet: readonly Rule[] = [
     refuse: true,
   },
   {
-    option: 'deepspeed',
-    when: ({ deepspeed }) => deepspeed !== null,
-    say: () => 'DeepSpeed files are not read yet',
-    hint: 'Leave deepspeed out; set bf16, gradient_accumulation_steps and max_grad_norm as options.',
-    refuse: true,
-  },
-  {
     option: 'resume_from_checkpoint',
     when: ({ resume_from_checkpoint: from }) => from !== null && from !== false,
     say: () => 'training cannot be resumed yet',
     hint: 'Leave resume_from_checkpoint out and start anew.',
-    refuse: true,
-  },
-  {
-    option: 'memory',
-    when: ({ memory }) => memory !== null && memory.length > 1,
-    say: ({ memory }) => `memory names ${memory?.length} devices; one is what is built so far`,
-    hint: 'Give one size, such as 24GiB.',
     refuse: true,
   },
   {

@@ -25,6 +25,7 @@ const originOf = ({ origins }: Resolved, option: string): Given | undefined => {
  * // ['device_map has no effect: there is one device']
  */
 export const notices = (resolved: Resolved): string[] => [
+  ...resolved.said,
   ...resolved.ignored.map(({ id, origin, why }) => `${told(id, origin)} has no effect: ${why}`),
   ...rules
     .filter(
@@ -34,18 +35,22 @@ export const notices = (resolved: Resolved): string[] => [
     .map(({ say, option }) => `${placed(resolved, option)}${say(resolved.config)}`),
 ]
 
+/** What a config is for: to compute with it, or to ask what that would take. */
+export type Purpose = 'computing' | 'planning'
+
 /** The refusals that `checkOffered` would throw, without throwing: `lora-train config` shows them all. */
-export const refusals = (resolved: Resolved): LoraTrainError[] =>
+export const refusals = (resolved: Resolved, purpose: Purpose = 'computing'): LoraTrainError[] =>
   rules
     .filter(({ refuse, when }) => refuse && when(resolved.config))
+    .filter(({ unlessPlanning }) => !(unlessPlanning && purpose === 'planning'))
     .map(
       ({ say, option, hint }) =>
         new LoraTrainError('CONFIG', `${placed(resolved, option)}${say(resolved.config)}`, hint),
     )
 
 /** Throws `CONFIG` where the config asks for what is not offered, or not built yet. */
-export const checkOffered = (resolved: Resolved): void => {
-  const [first] = refusals(resolved)
+export const checkOffered = (resolved: Resolved, purpose: Purpose = 'computing'): void => {
+  const [first] = refusals(resolved, purpose)
   if (first !== undefined) throw first
 }
 
@@ -62,5 +67,6 @@ export const forTraining = (resolved: Resolved): TrainConfig => {
 /** `run.yaml:3: `, where a file is the place. */
 const placed = (resolved: Resolved, option: string): string => {
   const origin = originOf(resolved, option)
-  return origin?.from === 'file' ? `${origin.file}:${origin.line}: ` : ''
+  const isInFile = origin?.from === 'file' || origin?.from === 'deepspeed'
+  return isInFile ? `${origin.file}:${origin.line}: ` : ''
 }

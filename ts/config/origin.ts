@@ -4,10 +4,22 @@ import { inspect } from 'node:util'
 
 export type Origin = { from: 'default' } | Given
 /** Of a value that someone gave. */
-export type Given = FileOrigin | { from: 'command line'; flag: string } | { from: 'call'; spelled: string }
+export type Given =
+  | FileOrigin
+  | DeepspeedOrigin
+  | { from: 'command line'; flag: string }
+  | { from: 'call'; spelled: string }
 
 export interface FileOrigin {
   from: 'file'
+  file: string
+  line: number
+  spelled: string
+}
+
+/** A key of a DeepSpeed file, dotted, that says what an option says. */
+export interface DeepspeedOrigin {
+  from: 'deepspeed'
   file: string
   line: number
   spelled: string
@@ -27,6 +39,7 @@ export const told = (name: string, origin: Origin): string => {
     case 'command line':
       return origin.flag
     case 'file':
+    case 'deepspeed':
       return `${origin.spelled} (${origin.file}:${origin.line})`
     case 'call':
       return origin.spelled
@@ -42,6 +55,8 @@ export const place = (origin: Origin): string => {
       return `command line, ${origin.flag}`
     case 'file':
       return `${origin.file}:${origin.line}`
+    case 'deepspeed':
+      return `${origin.file}:${origin.line}, ${origin.spelled}`
     case 'call':
       return 'call'
     case 'default':

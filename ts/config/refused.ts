@@ -39,6 +39,25 @@ export const lasting: readonly Rule[] = [
     refuse: true,
   },
   {
+    option: 'memory',
+    when: ({ memory }) => memory !== null && memory.length > 1,
+    say: ({ memory }) => `memory names ${memory?.length} devices, and there is one to compute on`,
+    hint: 'Give one size, such as 24GiB; `lora-train plan` takes a list.',
+    refuse: true,
+    unlessPlanning: true,
+  },
+  ...(['offload_optimizer', 'offload_param'] as const).map(
+    (option): Rule => ({
+      option,
+      when: (config) => config[option] !== 'none',
+      say: (config) =>
+        `${option} ${config[option]} is how it is here: what is trained with is in this machine's memory ` +
+        '(`plan --memory` counts it beside cards)',
+      hint: '',
+      refuse: false,
+    }),
+  ),
+  {
     option: 'bf16',
     when: ({ bf16, quantization: q }) =>
       bf16 && q?.load_in_4bit === true && q.bnb_4bit_compute_dtype === 'float32',

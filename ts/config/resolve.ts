@@ -6,6 +6,14 @@ import { join } from 'node:path'
 import type { z } from 'zod'
 import { LoraTrainError } from '../native/errors.js'
 import { coerce, isNull } from './coerce.js'
+import {
+  contradiction,
+  deepspeedEntries,
+  deepspeedNotices,
+  deepspeedTotals,
+  type Known,
+} from './deepspeed.js'
+import { readDeepspeedFile } from './deepspeed_file.js'
 import { readConfigFile } from './file.js'
 import { allowed } from './kind.js'
 import { type Meaning, type Option, Vocabulary } from './names.js'
@@ -20,6 +28,8 @@ export interface Resolved {
   origins: ReadonlyMap<string, Given>
   /** Options that were given, are known, and change nothing here. */
   ignored: readonly { id: string; origin: Given; why: string }[]
+  /** Sentences about the DeepSpeed file. */
+  said: readonly string[]
 }
 
 /** Values by full name, and the sections that are on. */
@@ -27,6 +37,7 @@ interface Merged {
   given: Map<string, { option: Option; value: unknown; origin: Given }>
   sections: Map<SectionName, Given>
   ignored: Map<string, { id: string; origin: Given; why: string }>
+  said: string[]
 }
 
 /**
@@ -44,6 +55,7 @@ export const resolveWords = <Extra extends z.ZodObject>(
   const merged = newMerged()
   if (rest[0] !== undefined) mergeOnce(merged, readConfigFile(expandHome(rest[0])), vocabulary)
   for (const entry of entries) merge(merged, entry, vocabulary)
+  mergeDeepspeed(merged, vocabulary)
   const own = new Set(Object.keys(extra.shape))
   return { ...finish(merged, own), extra: checkOwn(merged, own, extra) }
 }
@@ -76,10 +88,11 @@ export const resolveValues = (values: Readonly<Record<string, unknown>>): Resolv
     return meaning?.what === 'section' ? sectionEntries(entry, meaning.id) : [entry]
   })
   mergeOnce(merged, entries, vocabulary)
+  mergeDeepspeed(merged, vocabulary)
   return finish(merged, new Set())
 }
 
-const newMerged = (): Merged => ({ given: new Map(), sections: new Map(), ignored: new Map() })
+const newMerged = (): Merged => ({ given: new Map(), sections: new Map(), ignored: new Map(), said: [] })
 
 /** Merges what must not name an option twice, under whatever spellings. */
 const mergeOnce = (merged: Merged, entries: readonly Entry[], vocabulary: Vocabulary): void => {
@@ -116,6 +129,37 @@ const merge = (merged: Merged, entry: Entry, vocabulary: Vocabulary): void => {
       ? (kind.fallback ?? null)
       : adjust(meaning, coerce(kind, entry.value, meta.value_aliases), entry.origin)
     merged.given.set(id, { option: meaning, value, origin: entry.origin })
+  }
+}
+
+/** Adds what the DeepSpeed file says: below the command line and the config file, which it must not contradict. */
+const mergeDeepspeed = (merged: Merged, vocabulary: Vocabulary): void => {
+  const path = merged.given.get('deepspeed')?.value
+  if (typeof path !== 'string') return
+  const file = readDeepspeedFile(path)
+  for (const entry of deepspeedEntries(file)) mergeAgreeing(merged, entry, vocabulary)
+  const known = (name: string): Known => {
+    const { value, origin } = merged.given.get(name) ?? { value: fallbackOf(vocabulary, name) }
+    return origin === undefined ? { value } : { value, origin }
+  }
+  for (const entry of deepspeedTotals(file, known)) mergeAgreeing(merged, entry, vocabulary)
+  const clips = known('max_grad_norm')
+  merged.said.push(...deepspeedNotices(file, clips.origin === undefined ? Number(clips.value) : null))
+}
+
+const fallbackOf = (vocabulary: Vocabulary, name: string): unknown => {
+  const meaning = vocabulary.find(name)
+  return meaning?.what === 'option' ? meaning.kind.fallback : undefined
+}
+
+/** Adds one entry where nothing is given yet, and lets nothing else be given. */
+const mergeAgreeing = (merged: Merged, entry: Entry, vocabulary: Vocabulary): void => {
+  const apart = newMerged()
+  merge(apart, entry, vocabulary)
+  for (const [id, found] of apart.given) {
+    const given = merged.given.get(id)
+    if (given === undefined) merged.given.set(id, found)
+    else if (given.value !== found.value) throw contradiction({ ...entry, value: found.value }, id, given)
   }
 }
 
@@ -214,7 +258,7 @@ const finish = (merged: Merged, own: ReadonlySet<string>): Resolved => {
   for (const [id, origin] of merged.sections) origins.set(id, origin)
   const result = ConfigSchema.safeParse(input)
   if (!result.success) throw refusal(result.error, merged)
-  return { config: result.data, origins, ignored: [...merged.ignored.values()] }
+  return { config: result.data, origins, ignored: [...merged.ignored.values()], said: merged.said }
 }
 
 const checkOwn = <Extra extends z.ZodObject>(

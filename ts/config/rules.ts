@@ -12,4 +12,6 @@ export interface Rule {
   hint: string
   /** Refused with exit status 2, or said once. */
   refuse: boolean
+  /** A plan may ask for it. */
+  unlessPlanning?: true
 }

@@ -12,8 +12,8 @@ import { LoraTrainError } from '../native/errors.js'
 import type { HubEvent } from '../trainer/events.js'
 import { cacheError, type Download, downloadFiles, isOfFiles, linkFiles, writeRef } from './download.js'
 
-/** What a command reads of a model: all of it, or the tokenizer's files alone. */
-export type Need = 'model' | 'tokenizer'
+/** What a command reads of a model: all of it, its config, or the tokenizer's files. */
+export type Need = 'model' | 'config' | 'tokenizer'
 
 export interface HubOptions {
   /** HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, HF_HUB_CACHE and HF_HOME are read from here; by default `process.env`. */
@@ -37,12 +37,12 @@ export const localConfig = async (
   const { model_name_or_path: model, tokenizer_name: tokenizer, model_revision: revision } = config
   const local = async (value: string, need: Need): Promise<string> =>
     isHubId(value) ? snapshotOf({ id: value, revision, need }, options) : value
-  const wantsModel = needs.includes('model')
   const wantsTokenizer = needs.includes('tokenizer')
+  const ofModel: Need | undefined =
+    needs.find((need) => need !== 'tokenizer') ?? (tokenizer === null ? 'tokenizer' : undefined)
   return {
     ...config,
-    model_name_or_path:
-      wantsModel || tokenizer === null ? await local(model, wantsModel ? 'model' : 'tokenizer') : model,
+    model_name_or_path: ofModel === undefined ? model : await local(model, ofModel),
     tokenizer_name: wantsTokenizer && tokenizer !== null ? await local(tokenizer, 'tokenizer') : tokenizer,
   }
 }
@@ -107,6 +107,13 @@ const isOffline = ({ HF_HUB_OFFLINE = '' }: Env): boolean => /^(1|on|yes|true)$/
 
 const isCommit = (text: string): boolean => /^[0-9a-f]{40}$/.test(text)
 
+/** A file without which a snapshot is not what is needed. */
+const neededFile: Readonly<Record<Need, RegExp>> = {
+  model: /\.safetensors$/,
+  config: /^config\.json$/,
+  tokenizer: /^(tokenizer|vocab|merges)/,
+}
+
 /** The snapshot that the cache has of a revision, with weights where they are needed. */
 const cachedSnapshot = async (repo: string, { revision, need }: Wanted): Promise<string | null> => {
   const commit = isCommit(revision)
@@ -119,8 +126,7 @@ const cachedSnapshot = async (repo: string, { revision, need }: Wanted): Promise
   const folder = join(repo, 'snapshots', commit)
   const names = await readdir(folder).catch(() => [])
   const whole = await Promise.all(names.map((name) => stat(join(folder, name)).then(Boolean, () => false)))
-  const hasNeeded =
-    need === 'tokenizer' ? names.length > 0 : names.some((name) => name.endsWith('.safetensors'))
+  const hasNeeded = names.some((name) => neededFile[need].test(name))
   return hasNeeded && whole.every(Boolean) ? folder : null
 }
 
@@ -148,6 +154,7 @@ const listed = async ({ id, revision, need }: Wanted, access: Download['access']
   for await (const entry of listFiles({ repo: id, revision: commit, ...access })) all.push(entry)
   // A name with a separator could lead out of the cache.
   const files = all.filter(({ type, path }) => type === 'file' && /^\w[\w.-]*$/.test(path))
+  if (need === 'config') return { commit, files: files.filter(({ path }) => neededFile.config.test(path)) }
   const small = files.filter(({ path }) => isSmallFile(path))
   if (need === 'tokenizer') return { commit, files: small }
   const single = files.filter(({ path }) => path === 'model.safetensors')

@@ -160,22 +160,56 @@ export interface EngineOptions {
   /** null: what the machine has free. */
   memoryBytes: number | null
   plan: { seqLength: number; microBatch: number; gradientAccumulation: number }
+  /** What `plan` is asked, for which the model's config is enough; null in training. */
+  question: PlanQuestion | null
+}
+
+/** A machine that is not this one. */
+export interface PlanQuestion {
+  /** Bytes of each device's memory, in order. null: this machine. */
+  devices: number[] | null
+  /** What a host beside such devices holds. null: nothing. */
+  offload: { optimizer: boolean; params: boolean } | null
+}
+
+export interface PlanBytes {
+  weights: number
+  adapter: number
+  gradients: number
+  optimizer: number
+  activations: number
+  scratch: number
+}
+
+export interface DevicePlan {
+  bytes: PlanBytes
+  peakBytes: number
+  budgetBytes: number
+  /** From 0. */
+  firstBlock: number
+  nBlocks: number
+  embedding: boolean
+  head: boolean
 }
 
 export interface Plan {
-  bytes: {
-    weights: number
-    adapter: number
-    gradients: number
-    optimizer: number
-    activations: number
-    scratch: number
-  }
+  /** Of all devices together. */
+  bytes: PlanBytes
+  /** What of them are pages of mapped files. */
+  mapped: { weights: number; optimizer: number }
   peakBytes: number
   budgetBytes: number
+  /** Each device's share fits it. */
   fits: boolean
+  devices: DevicePlan[]
+  /** What the host holds beside cards; null where no cards were asked about. */
+  host: PlanBytes | null
+  /** What told the weights' types: their files' headers, or config.json alone. */
+  countedFrom: 'headers' | 'config'
   recomputedBlocks: number
   nBlocks: number
+  vocabSize: number
+  tiedHead: boolean
   trainableParams: number
   allParams: number
   flopsPerToken: number

@@ -5,7 +5,7 @@ import type { Output } from './progress.js'
 import { type Report, type TextOutputs, textReport } from './text.js'
 
 export { withReports, writeReportOf } from './files.js'
-export { planTable, trainableLine } from './plan_table.js'
+export { planTable, shortage, trainableLine } from './plan_table.js'
 export type { Output } from './progress.js'
 export type { Report } from './text.js'
 

@@ -1,9 +1,9 @@
-// `lora-train plan`: memory and time of a run, with nothing loaded.
+// `lora-train plan`: memory and time of a run, from the model's config, with nothing loaded.
 
 import { z } from 'zod'
-import { checkOffered, formatBytes, notices } from '../../config/index.js'
+import { checkOffered, notices } from '../../config/index.js'
 import { LoraTrainError } from '../../native/errors.js'
-import { planTable, trainableLine } from '../../report/index.js'
+import { planTable, shortage, trainableLine } from '../../report/index.js'
 import { planWith } from '../../trainer/plan.js'
 import { configCommand, hubOf, print } from '../command.js'
 import { json } from '../options.js'
@@ -12,10 +12,10 @@ export const plan = configCommand({
   name: 'plan',
   summary:
     'Say what memory and time a run would take, without loading the model. Exit status 5: it does not fit.',
-  usage: '[CONFIG.yaml] [--memory 24GiB] [--option value …]',
+  usage: '[CONFIG.yaml] [--memory 24GiB,24GiB] [--option value …]',
   options: z.strictObject({ json }),
   run: async ({ resolved, own }, world) => {
-    checkOffered(resolved)
+    checkOffered(resolved, 'planning')
     print(
       world.stderr,
       notices(resolved).map((message) => `Note: ${message}`),
@@ -23,10 +23,10 @@ export const plan = configCommand({
     const found = await planWith(await world.engine(), resolved.config, hubOf(world, resolved.config))
     print(world.stdout, own.json ? [JSON.stringify(found)] : [...planTable(found), trainableLine(found)])
     if (found.fits) return
-    const { peakBytes, budgetBytes, suggestions } = found
+    const { suggestions } = found
     throw new LoraTrainError(
       'MEMORY',
-      `the run needs ${formatBytes(peakBytes)} of memory and has ${formatBytes(budgetBytes)}`,
+      shortage(found),
       suggestions.length > 0 ? `It would fit with: ${suggestions.join('; ')}.` : 'Choose a smaller model.',
     )
   },

@@ -137,5 +137,6 @@ export const savingOptions = {
     group: 'Precision and memory',
     source,
     default_text: 'none',
+    path: true,
   }),
 }

@@ -167,6 +167,17 @@ export const optimizerOptions = {
     }),
 }
 
+/** Where something lies that a card has no room for. */
+const offload = (what: string) =>
+  z
+    .enum(['none', 'cpu', 'nvme'])
+    .default('none')
+    .meta({
+      description: `${what} lie with the host beside a card. Here everything is in the machine's memory; \`plan --memory\` counts with it. nvme: counted as cpu.`,
+      group: 'Precision and memory',
+      source: 'DeepSpeed zero_optimization',
+    })
+
 const memory = { group: 'Precision and memory', source } as const
 
 export const memoryOptions = {
@@ -200,12 +211,16 @@ export const memoryOptions = {
         .regex(/^\s*\d+(\.\d+)?\s*([KMGT]i?)?B?\s*$/i, 'a size such as 24GiB, 500MB or a number of bytes'),
     )
     .min(1)
+    .max(64)
     .nullable()
     .default(null)
     .meta({
-      description: 'Memory to stay within, such as 24GiB; for `plan` also a list, one per device.',
+      description:
+        'Memory to stay within, such as 24GiB. For `plan` also a list, one size per device: blocks go to the devices in order. With offload_optimizer or offload_param `plan` takes the sizes as those of cards, and says apart what the host holds beside them.',
       group: 'Precision and memory',
       source: ours,
       default_text: 'what is free',
     }),
+  offload_optimizer: offload('States, masters and gradients of what is trained'),
+  offload_param: offload('Weights between their uses'),
 }
