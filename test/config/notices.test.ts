@@ -23,6 +23,7 @@ test('what has no effect is said once', (t) => {
   t.deepEqual(said('--logging_dir', 'runs', '--report_to', 'tensorboard'), [])
   t.is(said('--lr_scheduler_type', 'constant', '--warmup_ratio', '0.1').length, 1)
   t.is(said('--warmup_steps', '3', '--warmup_ratio', '0.1').length, 1)
+  t.deepEqual(said('--bnb_4bit_quant_type', 'nf4'), ['quantization has no effect: load_in_4bit is not true'])
   t.deepEqual(said('--bf16', '--load_in_4bit', '--lora_r', '4'), [
     'bf16 has no effect: bnb_4bit_compute_dtype float32 decides',
   ])
@@ -42,7 +43,9 @@ test('a run needs rows and a place', (t) => {
 
 test('what is not offered says what to use', (t) => {
   const cases: [string[], RegExp][] = [
-    [['--fp16'], /bf16/],
+    [['--fp16'], /Use bf16 true/],
+    [['--fp16', '--bf16'], /Keep bf16/],
+    [['--load_in_4bit', '--load_in_8bit', '--lora_r', '4'], /Keep load_in_4bit/],
     [['--load_in_8bit'], /load_in_8bit/],
     [['--load_in_4bit', 'true'], /section lora/],
     [['--load_in_4bit', '--lora_r', '4'], /nf4/],

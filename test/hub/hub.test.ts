@@ -4,10 +4,12 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { resolveValues } from '../../ts/config/index.js'
-import { type HubOptions, isHubId, localConfig } from '../../ts/hub/resolve.js'
+import { type HubOptions, isHubId, localConfig, type Need } from '../../ts/hub/resolve.js'
+import type { EngineOptions } from '../../ts/native/contract.js'
 import { LoraTrainError } from '../../ts/native/errors.js'
 import { createReport } from '../../ts/report/index.js'
 import type { HubEvent } from '../../ts/trainer/events.js'
+import { planWith } from '../../ts/trainer/plan.js'
 import { writeGoldenModel } from '../e2e/model.js'
 import { folderOf } from '../folder.js'
 import { recordedEngine } from '../trainer/recorded_engine.js'
@@ -34,7 +36,7 @@ const setUp = async (t: ExecutionContext) => {
   const config = resolveValues({ model_name_or_path: id }).config
   const repo = join(cache, 'models--org--llama-bias')
   const events: HubEvent[] = []
-  const bring = async (more: HubOptions['env'] = {}, needs: ('model' | 'tokenizer')[] = ['model']) =>
+  const bring = async (more: HubOptions['env'] = {}, needs: Need[] = ['model']) =>
     (
       await localConfig(config, needs, {
         env: { ...env, ...more },
@@ -97,6 +99,31 @@ test('a tokenizer alone leaves the weights where they are', async (t) => {
   t.false(hub.asked.some((line) => line.includes('safetensors')))
   const { message } = await refusal(t, () => bring({ HF_HUB_OFFLINE: '1' }))
   t.regex(message, /^org\/llama-bias is not whole in the hub's cache .*, and HF_HUB_OFFLINE is set$/)
+})
+
+test('a plan downloads the config alone, and takes it for no more than that', async (t) => {
+  const { hub, model, cache, snapshot, bring } = await setUp(t)
+  const env = { HF_ENDPOINT: hub.endpoint, HF_HUB_CACHE: cache }
+  const asked: EngineOptions[] = []
+  const plan = async (json: string) => {
+    asked.push(JSON.parse(json))
+    return { json: '{}' }
+  }
+  const { config } = resolveValues({ model_name_or_path: id, memory: ['24GiB', '8GiB'] })
+  await planWith({ plan }, config, { env })
+  t.is(asked[0]?.model, snapshot)
+  t.deepEqual(asked[0]?.question, { devices: [24 * 2 ** 30, 8 * 2 ** 30], offload: null })
+  t.deepEqual(readdirSync(snapshot), ['config.json'])
+  t.deepEqual(readFileSync(join(snapshot, 'config.json')), readFileSync(join(model, 'config.json')))
+  t.deepEqual(
+    hub.asked.filter((line) => line.includes('/resolve/')).filter((line) => !line.endsWith('config.json')),
+    [],
+  )
+  t.is(await bring({ HF_HUB_OFFLINE: '1' }, ['config']), snapshot)
+  for (const need of ['tokenizer', 'model'] as const)
+    t.regex((await refusal(t, () => bring({ HF_HUB_OFFLINE: '1' }, [need]))).message, /is not whole/)
+  await bring()
+  t.deepEqual(readdirSync(snapshot).sort(), needed)
 })
 
 test('offline only the cache is read', async (t) => {

@@ -150,6 +150,15 @@ test('a host beside a card has a column, and its need a line', (t) => {
   ])
 })
 
+test('a step takes as long as people would say', (t) => {
+  const said = (stepSeconds: number): string | undefined => planTable({ ...plan, stepSeconds }).at(-1)
+  t.is(said(0.0001), '  under 1 ms a step')
+  t.is(said(0.25), '  about 250 ms a step')
+  t.is(said(119.94), '  about 119.9 s a step')
+  t.is(said(1895), '  about 32 min a step')
+  t.is(said(9000), '  about 2.5 h a step')
+})
+
 test('the trainable parameters', (t) => {
   t.is(
     trainableLine(plan),

@@ -5,10 +5,31 @@ import type { Rule } from './rules.js'
 export const lasting: readonly Rule[] = [
   {
     option: 'fp16',
+    when: ({ fp16, bf16 }) => fp16 && bf16,
+    say: () => 'fp16 and bf16 are both true, and a run has one precision',
+    hint: 'Keep bf16 and leave fp16 out, which is not offered.',
+    refuse: true,
+  },
+  {
+    option: 'fp16',
     when: ({ fp16 }) => fp16,
     say: () => 'fp16 is not offered: half precision needs loss scaling',
     hint: 'Use bf16 true: the same speed, and the range of f32.',
     refuse: true,
+  },
+  {
+    option: 'quantization.load_in_8bit',
+    when: ({ quantization: q }) => q?.load_in_8bit === true && q.load_in_4bit,
+    say: () => 'load_in_8bit and load_in_4bit are both true, and a weight is kept in one way',
+    hint: 'Keep load_in_4bit and leave load_in_8bit out, which is not offered.',
+    refuse: true,
+  },
+  {
+    option: 'quantization',
+    when: ({ quantization: q }) => q !== null && !q.load_in_4bit && !q.load_in_8bit,
+    say: () => 'quantization has no effect: load_in_4bit is not true',
+    hint: '',
+    refuse: false,
   },
   {
     option: 'quantization.load_in_8bit',
@@ -49,7 +70,8 @@ export const lasting: readonly Rule[] = [
   ...(['offload_optimizer', 'offload_param'] as const).map(
     (option): Rule => ({
       option,
-      when: (config) => config[option] !== 'none',
+      when: (config) =>
+        config[option] !== 'none' && (option === 'offload_optimizer' || config.offload_optimizer === 'none'),
       say: (config) =>
         `${option} ${config[option]} is how it is here: what is trained with is in this machine's memory ` +
         '(`plan --memory` counts it beside cards)',

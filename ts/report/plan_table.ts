@@ -119,7 +119,11 @@ const formatSeconds = (seconds: number): string =>
     ? 'under 1 ms'
     : seconds < 1
       ? `about ${Math.round(seconds * 1000)} ms`
-      : `about ${seconds.toFixed(1)} s`
+      : seconds < 120
+        ? `about ${seconds.toFixed(1)} s`
+        : seconds < 7200
+          ? `about ${Math.round(seconds / 60)} min`
+          : `about ${(seconds / 3600).toFixed(1)} h`
 
 /** `Trainable params: N || all_params: M || trainable%: p`, numbers plain, percent as Python prints it. */
 export const trainableLine = ({

@@ -66,6 +66,12 @@ pub struct StateTensor<'a> {
     pub bytes: &'a [u8],
 }
 
+/// Bytes of the state of a parameter of this shape, before anything is allocated.
+pub fn state_bytes(kind: Kind, shape: &[usize]) -> u64 {
+    let layout = Layout::of(kind, [("", shape)].into_iter());
+    layout.parts().map(|part| part.bytes.len() as u64).sum()
+}
+
 impl Optimizer {
     /// All state is zero.
     pub fn new(model: &Model, options: &OptimizerOptions) -> Result<Optimizer> {

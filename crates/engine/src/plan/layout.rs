@@ -21,11 +21,6 @@ const ALLOCATOR_SHARE: u64 = 16;
 /// The bound on the head's tiles (`ops::head_loss`).
 const LOSS_TILE_BYTES: u64 = 16 << 20;
 
-/// AdamW's two moments of each trained parameter, in f32.
-pub(super) fn state_bytes(trainable: u64) -> u64 {
-    8 * trainable
-}
-
 /// The training that is planned.
 pub(super) struct Layout<'a> {
     pub spec: &'a DecoderSpec,
@@ -33,6 +28,8 @@ pub(super) struct Layout<'a> {
     /// How weights and activations lie on cards that a host helps; `None`: this engine's own way, all
     /// in one memory.
     pub cards: Option<Cards>,
+    /// The optimizer's state lies in a mapped file.
+    pub paged: bool,
 }
 
 /// Full fine-tuning on cards with a host beside them: weights and activations in the type that is
@@ -125,10 +122,13 @@ impl Layout<'_> {
         let mut bytes = PlanBytes { activations, ..self.of_parameters(part, unit) };
         let tiles = if part.head { LOSS_TILE_BYTES } else { 0 };
         let mapped = match self.cards {
-            None => MappedBytes { weights: unit.weights.mapped, optimizer: 0 },
+            None => MappedBytes {
+                weights: unit.weights.mapped,
+                optimizer: if self.paged { bytes.optimizer } else { 0 },
+            },
             Some(_) => MappedBytes::default(),
         };
-        let allocated = bytes.total().saturating_add(backward) - mapped.weights;
+        let allocated = bytes.total().saturating_add(backward) - mapped.weights - mapped.optimizer;
         let share = (allocated / ALLOCATOR_SHARE).saturating_add(tiles + PROCESS_BYTES);
         bytes.scratch = backward.saturating_add(share);
         (bytes, mapped)
@@ -147,7 +147,7 @@ impl Layout<'_> {
             } else {
                 bytes.adapter = masters
             }
-            (bytes.gradients, bytes.optimizer) = (4 * all.trainable, state_bytes(all.trainable));
+            (bytes.gradients, bytes.optimizer) = (4 * all.trainable, all.state);
         }
         if offload.params && !(trains_base && offload.optimizer) {
             // Masters are the weights already; frozen ones, or a copy of their own, lie here too.
@@ -159,7 +159,7 @@ impl Layout<'_> {
     /// Weights, adapter, gradients and optimizer state of one device.
     fn of_parameters(&self, part: &Part, unit: Unit) -> PlanBytes {
         let (weights, adapter) = (unit.weights.total(), 4 * unit.added);
-        let (gradients, optimizer) = (4 * unit.trainable, state_bytes(unit.trainable));
+        let (gradients, optimizer) = (4 * unit.trainable, unit.state);
         let Some(cards) = self.cards else {
             return PlanBytes { weights, adapter, gradients, optimizer, ..PlanBytes::default() };
         };

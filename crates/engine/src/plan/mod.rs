@@ -165,11 +165,17 @@ pub fn plan(
         family,
         method: &method,
         quantizer: quantizer.as_ref(),
+        optimizer: options.optimizer.kind,
         stored: &|name| stored.plain(name),
     };
     let units = Units::of(&counting)?;
     let trains_base = matches!(method, Method::Full);
-    let layout = Layout { spec: &spec, units: &units, cards: cards(options, trains_base) };
+    let layout = Layout {
+        spec: &spec,
+        units: &units,
+        cards: cards(options, trains_base),
+        paged: options.optimizer.paged,
+    };
     let budgets = budgets(options);
     let made = |size, checkpointing| Made::of(&layout, &budgets, size, checkpointing);
     let found = made(options.plan, options.gradient_checkpointing);

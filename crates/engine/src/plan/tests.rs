@@ -22,6 +22,7 @@ fn options(changes: Value) -> EngineOptions {
     let mut options = json!({
         "model": "", "computeDtype": "bf16", "seed": 0, "method": { "kind": "full" },
         "optimizer": {
+            "kind": "adamw", "paged": false, "stateDir": null,
             "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weightDecay": 0.0, "maxGradNorm": 0.0,
         },
         "plan": { "seqLength": 16, "microBatch": 1, "gradientAccumulation": 1 },
@@ -89,7 +90,7 @@ fn the_qlora_of_mpt_30b_by_kind() {
     assert_eq!(one.mapped.weights, embedding);
     assert_eq!(one.bytes.adapter, 4 * 220_200_960);
     assert_eq!(one.bytes.gradients, 4 * 220_200_960);
-    assert_eq!(one.bytes.optimizer, layout::state_bytes(220_200_960));
+    assert_eq!(one.bytes.optimizer, 8 * 220_200_960);
     // Inputs of 48 blocks, and one block's inside.
     assert!(one.bytes.activations > 4 * 4096 * c * 48 && one.bytes.activations < 4 * 4096 * c * 64);
     assert_eq!(one.peak_bytes, one.bytes.total());
@@ -135,6 +136,18 @@ fn the_full_fine_tuning_of_bloom_with_its_offload() {
     assert_eq!(weights.bytes.weights, 4 * params + 2 * 2 * embedding);
     assert_eq!(weights.bytes.optimizer, 8 * params);
     assert_eq!(weights.host.unwrap().weights, 2 * params);
+}
+
+#[test]
+fn paged_state_lies_in_a_file() {
+    let mut paged = qlora(&[32 * GIB]);
+    let plain = planned(&paged, "mpt-30b");
+    paged.optimizer.paged = true;
+    let paged = planned(&paged, "mpt-30b");
+    assert_eq!((plain.mapped.optimizer, paged.mapped.optimizer), (0, paged.bytes.optimizer));
+    assert_eq!(plain.bytes.optimizer, paged.bytes.optimizer);
+    // What the allocator rounds up is of memory alone.
+    assert!(paged.bytes.scratch < plain.bytes.scratch);
 }
 
 #[test]
@@ -199,10 +212,11 @@ fn no_other_cut_leaves_the_fullest_device_freer() {
             family,
             method: &method,
             quantizer: Some(&quantizer),
+            optimizer: options.optimizer.kind,
             stored: &stored,
         };
         let units = Units::of(&counting).unwrap();
-        let layout = Layout { spec: &spec, units: &units, cards: None };
+        let layout = Layout { spec: &spec, units: &units, cards: None, paged: false };
         let share = |i: usize, blocks: std::ops::Range<usize>| {
             let first = i == 0;
             let last = i + 1 == budgets.len();

@@ -7,6 +7,7 @@ use crate::formats::peft::Bias;
 use crate::model::Method;
 use crate::model::adapter::{LoraOptions, Matcher, linear_paths};
 use crate::model::quantize::Quantizer;
+use crate::optimizer;
 use crate::spec::{DecoderSpec, Slot};
 use candle_core::DType;
 use std::ops::Range;
@@ -33,6 +34,8 @@ pub(super) struct Unit {
     /// What the adapter adds to the base: its matrices, and whole copies of modules.
     pub added: u64,
     pub trainable: u64,
+    /// Bytes of the optimizer's state of what is trained.
+    pub state: u64,
     /// Of the adapter's matrices alone.
     pub adapter_params: u64,
     /// Ranks of the adapters together, for their saved inner values.
@@ -58,6 +61,7 @@ impl Unit {
             base: f(self.base, other.base),
             added: f(self.added, other.added),
             trainable: f(self.trainable, other.trainable),
+            state: f(self.state, other.state),
             adapter_params: f(self.adapter_params, other.adapter_params),
             adapter_ranks: f(self.adapter_ranks, other.adapter_ranks),
             linears: f(self.linears, other.linears),
@@ -88,6 +92,7 @@ pub(super) struct Counting<'a> {
     pub family: &'a Family,
     pub method: &'a Method,
     pub quantizer: Option<&'a Quantizer>,
+    pub optimizer: optimizer::Kind,
     /// The type that a weight is stored in, by its name; `None` where it becomes f32 when it is read.
     pub stored: &'a dyn Fn(&str) -> Option<DType>,
 }
@@ -153,24 +158,37 @@ impl Counting<'_> {
             unit.weights = self.weight_bytes(slot, &path, weight, bias);
         }
         unit.linears = if slot.is_block_linear() { weight } else { 0 };
+        let (matrix, vector) = ([rows, cols], [rows]);
+        let bias_shape = self.spec.has_bias(slot).then_some(&vector[..]);
         let Some((options, matcher)) = lora else {
-            unit.trainable = if matches!(self.method, Method::Full) { unit.base } else { 0 };
+            if matches!(self.method, Method::Full) && !tied {
+                self.train(&mut unit, &matrix);
+                bias_shape.into_iter().for_each(|shape| self.train(&mut unit, shape));
+            }
             return unit;
         };
         let targeted = slot.is_block_linear() && matcher.matches(&path);
         if targeted {
             unit.adapter_params = (options.r * (rows + cols)) as u64;
             unit.adapter_ranks = options.r as u64;
+            self.train(&mut unit, &[options.r, cols]);
+            self.train(&mut unit, &[rows, options.r]);
         }
         unit.added = unit.adapter_params;
-        unit.trainable = unit.adapter_params;
         if options.saves(&path) {
             unit.added += weight + bias;
-            unit.trainable += weight + bias;
+            self.train(&mut unit, &matrix);
+            bias_shape.into_iter().for_each(|shape| self.train(&mut unit, shape));
         } else if options.bias == Bias::All || (options.bias == Bias::LoraOnly && targeted) {
-            unit.trainable += bias;
+            bias_shape.into_iter().for_each(|shape| self.train(&mut unit, shape));
         }
         unit
+    }
+
+    /// Counts a trained tensor.
+    fn train(&self, unit: &mut Unit, shape: &[usize]) {
+        unit.trainable += shape.iter().product::<usize>() as u64;
+        unit.state += optimizer::state_bytes(self.optimizer, shape);
     }
 
     /// Trained weights are f32 in memory; frozen matrices become NF4 in memory, or are mapped as they
