@@ -154,7 +154,15 @@ const listed = async ({ id, revision, need }: Wanted, access: Download['access']
   for await (const entry of listFiles({ repo: id, revision: commit, ...access })) all.push(entry)
   // A name with a separator could lead out of the cache.
   const files = all.filter(({ type, path }) => type === 'file' && /^\w[\w.-]*$/.test(path))
-  if (need === 'config') return { commit, files: files.filter(({ path }) => neededFile.config.test(path)) }
+  if (need === 'config') {
+    const config = files.filter(({ path }) => neededFile.config.test(path))
+    if (config.length > 0) return { commit, files: config }
+    throw new LoraTrainError(
+      'MODEL_FILES',
+      `${id} on the hub has no config.json`,
+      'Choose a model that has one, or give the path of a .gguf file.',
+    )
+  }
   const small = files.filter(({ path }) => isSmallFile(path))
   if (need === 'tokenizer') return { commit, files: small }
   const single = files.filter(({ path }) => path === 'model.safetensors')

@@ -60,22 +60,27 @@ fn planned(options: &EngineOptions, name: &str) -> Plan {
     plan(options, &config_of(name), None, None).unwrap()
 }
 
-/// Counts of Transformers 5.24 and PEFT 0.21 on PyTorch's meta device.
+/// `counts.json`: what Transformers and PEFT count on PyTorch's meta device.
 #[test]
 fn the_true_sizes_have_the_parameters_that_transformers_and_peft_count() {
+    let path = goldens().join("configs/counts.json");
+    let counts: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let of = |plan: &Plan| json!([plan.trainable_params, plan.all_params]);
+    for (name, base) in [("mpt-30b", 29_957_200_896u64), ("bloom-6b4", 6_247_456_768)] {
+        let counted = &counts[name];
+        assert_eq!(counted["base"], base);
+        let full = planned(&full(&[24 * GIB], Value::Null), name);
+        assert_eq!(of(&full), json!([base, base]));
+        let adapter = options(json!({ "method": {
+            "kind": "lora", "r": counted["adapter"]["r"], "loraAlpha": 16.0, "loraDropout": 0.0,
+            "bias": "none", "targetModules": counted["adapter"]["target_modules"],
+        } }));
+        let expected = json!([counted["trainable"], counted["all"]]);
+        assert_eq!(of(&planned(&adapter, name)), expected, "{name}");
+    }
     let mpt = planned(&qlora(&[24 * GIB]), "mpt-30b");
-    assert_eq!((mpt.trainable_params, mpt.all_params), (220_200_960, 30_177_401_856));
-    assert_eq!(mpt.all_params - mpt.trainable_params, 29_957_200_896);
+    assert_eq!(of(&mpt), json!([220_200_960, 30_177_401_856u64]));
     assert_eq!((mpt.n_blocks, mpt.vocab_size, mpt.recomputed_blocks), (48, 50_432, 48));
-
-    let bloom = planned(&full(&[24 * GIB], Value::Null), "bloom-6b4");
-    assert_eq!((bloom.trainable_params, bloom.all_params), (6_247_456_768, 6_247_456_768));
-    let adapter = options(json!({ "method": {
-        "kind": "lora", "r": 8, "loraAlpha": 16.0, "loraDropout": 0.0, "bias": "none",
-        "targetModules": ["query_key_value", "dense"],
-    } }));
-    let bloom = planned(&adapter, "bloom-6b4");
-    assert_eq!((bloom.trainable_params, bloom.all_params), (5_898_240, 6_253_355_008));
 }
 
 #[test]
