@@ -22,7 +22,7 @@ test('text: notes, the plan, log lines and the closing line', async (t) => {
   const { engine } = recordedEngine()
   const { status, stdout } = await runWords(wordsOf(), engine)
   t.is(status, 0)
-  t.regex(stdout, /^Note: device_map \(.*run\.yaml:4\) has no effect: there is one device$/m)
+  t.regex(stdout, /^Note: device_map \(.*run\.yaml:4\) has no effect: there is one device;/m)
   t.regex(stdout, /^Memory plan$/m)
   t.regex(stdout, /^\{'loss': 1\.0, .*'learning_rate': 5e-05, 'epoch': 0\.5\}$/m)
   t.regex(stdout, /^\{'train_runtime': /m)

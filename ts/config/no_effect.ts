@@ -15,7 +15,7 @@ const neutral = (name: string, values: readonly unknown[], hint: string): [strin
 /** By full name: those of a section with its prefix. */
 export const noEffect: ReadonlyMap<string, NoEffect> = new Map<string, NoEffect>([
   ...plain('the tokenizer is native', 'use_fast_tokenizer', 'use_fast', 'tokenizers_parallelism'),
-  ...plain('one device computes, and `plan` gives the blocks to several in order', 'device_map'),
+  ...plain('there is one device; `plan` takes several, and gives them the blocks in order', 'device_map'),
   ...plain('there is one device', 'max_memory', 'no_cuda', 'use_cpu', 'use_mps_device', 'local_rank'),
   ...plain(
     'there is one process',
