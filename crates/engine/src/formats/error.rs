@@ -2,6 +2,7 @@
 //! what to do. Never formats for a terminal.
 
 use super::dtype::StoredDtype;
+use super::torch::TorchFault;
 use crate::error::Code;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,10 +32,13 @@ pub enum FormatError {
     #[error("{path}: is not a JSON object")]
     ConfigNotObject { path: PathBuf },
     #[error(
-        "{path}: the folder has neither model.safetensors nor model.safetensors.index.json; it holds {found}"
+        "{path}: the folder has no model.safetensors or pytorch_model.bin, and no index of their shards; it holds \
+         {found}"
     )]
     NoWeights { path: PathBuf, found: String },
-    #[error("{path}: the folder has its weights in {file} only, a pickle, which can't be read yet")]
+    #[error(
+        "{path}: the folder has its adapter in {file} only; an adapter is read from safetensors"
+    )]
     PickleOnly { path: PathBuf, file: String },
     #[error("{path}: the folder has no config.json and {count} GGUF files: {found}")]
     ManyGguf { path: PathBuf, count: usize, found: String },
@@ -75,6 +79,8 @@ pub enum FormatError {
         bytes: u64,
     },
 
+    #[error("{path}, byte {byte}: {what}")]
+    Torch { path: PathBuf, byte: u64, what: TorchFault },
     #[error("{path}, byte {byte}: {what}")]
     Gguf { path: PathBuf, byte: u64, what: GgufFault },
     #[error("{path}: is made for the architecture `{name}`; known are {}", known.join(", "))]
@@ -174,15 +180,16 @@ impl FormatError {
             Write { .. } => "Choose another output folder, or free space on the disk.",
             Memory { .. } => "Close other programs, or take a smaller or quantised model.",
             NotAModel { .. } | NoConfig { .. } | NoWeights { .. } | ManyGguf { .. } => {
-                "Name a folder with config.json and safetensors, or one .gguf file."
+                "Name a folder with config.json and weights in safetensors or pytorch_model.bin, or one .gguf file."
             }
             PickleOnly { .. } => {
-                "Convert the weights to safetensors with Transformers' save_pretrained, or take another repository."
+                "Load and save the adapter with a current PEFT, which writes safetensors."
             }
             Json { .. } | ConfigNotObject { .. } => "Correct the file, or download it again.",
             NotAWeight { .. } | UnknownDtype { .. } => {
                 "Take a copy of the model in float32, float16, bfloat16 or a GGML quantisation."
             }
+            Torch { what, .. } => what.hint(),
             Gguf { what: GgufFault::TensorType { .. }, .. } => {
                 "Take a file in F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 or Q2_K to Q6_K."
             }

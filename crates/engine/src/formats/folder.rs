@@ -1,7 +1,9 @@
 //! Finds out what a path holds: a Hugging Face folder, a GGUF file, or what is in the way.
 
 use super::mapped::MappedFile;
-use super::safetensors::SafetensorsFile;
+use super::model::{RowOrder, TensorInfo};
+use super::safetensors::{self, SafetensorsFile};
+use super::torch::{TorchFile, TorchTensor};
 use super::{FormatError, Result, json};
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
@@ -9,8 +11,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+/// Where weights are, in the order in which Transformers looks for them.
+const WEIGHTS: [(&str, Open); 2] =
+    [("model.safetensors", open_safetensors), ("pytorch_model.bin", open_torch)];
 /// Names that a message lists at most.
 const LISTED_MAX: usize = 8;
 
@@ -55,20 +58,63 @@ fn is_gguf_name(name: &str) -> bool {
     name.to_ascii_lowercase().ends_with(".gguf")
 }
 
-/// The safetensors files of a folder, each opened once; the index must agree with them.
-pub(super) fn open_shards(folder: &Path) -> Result<Vec<SafetensorsFile>> {
-    let (single, index) = (folder.join(SINGLE), folder.join(INDEX));
-    if single.exists() {
-        return Ok(vec![SafetensorsFile::open(&single)?]);
+/// A file of weights, opened and checked.
+pub(super) struct Shard {
+    pub file: MappedFile,
+    pub tensors: Vec<ShardTensor>,
+}
+
+/// A tensor of a shard. `begin` counts from the file's start.
+pub(super) struct ShardTensor {
+    pub info: TensorInfo,
+    pub begin: usize,
+    pub rows: RowOrder,
+}
+
+type Open = fn(&Path) -> Result<Shard>;
+
+fn open_safetensors(path: &Path) -> Result<Shard> {
+    let file = SafetensorsFile::open(path)?;
+    let tensor = |entry: &safetensors::Entry| ShardTensor {
+        info: TensorInfo {
+            name: entry.name.clone(),
+            shape: entry.shape.clone(),
+            dtype: entry.dtype,
+            bytes: entry.bytes,
+        },
+        begin: entry.begin,
+        rows: RowOrder::AsIs,
+    };
+    Ok(Shard { tensors: file.entries().iter().map(tensor).collect(), file: file.file })
+}
+
+fn open_torch(path: &Path) -> Result<Shard> {
+    let file = TorchFile::open(path)?;
+    let tensor = |tensor: &TorchTensor| ShardTensor {
+        info: TensorInfo {
+            name: tensor.name.clone(),
+            shape: tensor.shape.clone(),
+            dtype: tensor.dtype,
+            bytes: tensor.shape.iter().product::<usize>() * tensor.dtype.block().1,
+        },
+        begin: tensor.begin,
+        rows: tensor.strides.clone().map_or(RowOrder::AsIs, RowOrder::Strided),
+    };
+    Ok(Shard { tensors: file.tensors().iter().map(tensor).collect(), file: file.file })
+}
+
+/// The weight files of a folder, each opened once; an index must agree with them.
+pub(super) fn open_shards(folder: &Path) -> Result<Vec<Shard>> {
+    for (name, open) in WEIGHTS {
+        let (single, index) = (folder.join(name), folder.join(format!("{name}.index.json")));
+        if single.exists() {
+            return Ok(vec![open(&single)?]);
+        }
+        if index.exists() {
+            return open_indexed(folder, &index, open);
+        }
     }
-    if index.exists() {
-        return open_indexed(folder, &index);
-    }
-    let names = names_in(folder)?;
-    match names.iter().find(|name| name.starts_with("pytorch_model") && name.ends_with(".bin")) {
-        Some(file) => Err(FormatError::PickleOnly { path: folder.into(), file: file.clone() }),
-        None => Err(FormatError::NoWeights { path: folder.into(), found: listed(&names) }),
-    }
+    Err(FormatError::NoWeights { path: folder.into(), found: listed(&names_in(folder)?) })
 }
 
 #[derive(Deserialize)]
@@ -101,7 +147,7 @@ impl<'de> Deserialize<'de> for WeightMap {
     }
 }
 
-fn open_indexed(folder: &Path, index_path: &Path) -> Result<Vec<SafetensorsFile>> {
+fn open_indexed(folder: &Path, index_path: &Path, open: Open) -> Result<Vec<Shard>> {
     let index: Index = json::read(index_path, json::INDEX_BYTES_MAX)?;
     let by_shard = index.weight_map.0;
     let mut files = Vec::with_capacity(by_shard.len());
@@ -110,7 +156,7 @@ fn open_indexed(folder: &Path, index_path: &Path) -> Result<Vec<SafetensorsFile>
         if shard.contains(['/', '\\']) || shard == ".." {
             return Err(FormatError::ShardName { index: index_path.into(), shard });
         }
-        let file = SafetensorsFile::open(&folder.join(&shard)).map_err(|e| match e {
+        let file = open(&folder.join(&shard)).map_err(|e| match e {
             FormatError::NotFound { .. } => FormatError::MissingShard {
                 index: index_path.into(),
                 shard: shard.clone(),
@@ -118,7 +164,8 @@ fn open_indexed(folder: &Path, index_path: &Path) -> Result<Vec<SafetensorsFile>
             },
             other => other,
         })?;
-        let held: HashSet<&str> = file.entries().iter().map(|entry| entry.name.as_str()).collect();
+        let held: HashSet<&str> =
+            file.tensors.iter().map(|tensor| tensor.info.name.as_str()).collect();
         if let Some(tensor) = tensors.into_iter().find(|tensor| !held.contains(tensor.as_str())) {
             return Err(FormatError::NotInShard { index: index_path.into(), shard, tensor });
         }

@@ -14,6 +14,8 @@ mod mapped;
 pub mod model;
 pub mod peft;
 pub mod safetensors;
+mod strided;
+pub mod torch;
 pub mod write;
 
 pub use described::Described;

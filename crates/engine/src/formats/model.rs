@@ -4,9 +4,10 @@
 //! never writes.
 
 use super::dtype::StoredDtype;
-use super::folder::{Source, find, open_shards};
+use super::folder::{ShardTensor, Source, find, open_shards};
 use super::gguf::{Gguf, hf};
 use super::mapped::MappedFile;
+use super::strided::{gather, span};
 use super::{FormatError, Result, convert, json};
 use crate::families;
 use crate::weight::{MappedMatrix, Weight};
@@ -29,7 +30,7 @@ pub struct TensorInfo {
 }
 
 /// Where a tensor's bytes are.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Place {
     /// Which of the model's files.
     pub file: usize,
@@ -37,14 +38,16 @@ pub(super) struct Place {
     pub rows: RowOrder,
 }
 
-/// The order of a tensor's rows in the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The order of a tensor's rows, or of all its values, in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RowOrder {
     AsIs,
     /// llama.cpp's order of q and k: inside each head, row `2i + h` holds row `h·(D/2) + i`.
     Interleaved {
         heads: usize,
     },
+    /// A view of PyTorch: values from one index to the next, for each dimension.
+    Strided(Vec<usize>),
 }
 
 /// Where a frozen weight should live.
@@ -69,8 +72,9 @@ pub struct ModelFiles {
 }
 
 impl ModelFiles {
-    /// Opens a folder with `config.json` and safetensors (one, or shards with an index), or a GGUF
-    /// file (also as the only one of a folder without `config.json`).
+    /// Opens a folder with `config.json` and weights (`model.safetensors`, else `pytorch_model.bin`, each
+    /// as one file or as shards with an index), or a GGUF file (also as the only one of a folder without
+    /// `config.json`).
     ///
     /// Checks every header against its file; reads no weight.
     pub fn open(path: &Path) -> Result<ModelFiles> {
@@ -105,8 +109,7 @@ impl ModelFiles {
     /// Shape and values of a tensor, whatever it is stored as.
     pub fn read_f32(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
         let (info, place) = self.find(name)?;
-        let values =
-            read_values(&self.files[place.file].path, name, info.dtype, &self.bytes(info, place))?;
+        let values = read_values(self.path_of(place), name, info.dtype, &self.bytes(info, place)?)?;
         Ok((info.shape.clone(), values))
     }
 
@@ -115,7 +118,7 @@ impl ModelFiles {
         let (info, place) = self.find(name)?;
         let &[rows, cols] = info.shape.as_slice() else {
             return Err(FormatError::TensorShape {
-                path: self.files[place.file].path.clone(),
+                path: self.path_of(place).into(),
                 tensor: name.into(),
                 shape: info.shape.clone(),
                 needed: "a matrix".into(),
@@ -141,10 +144,10 @@ impl ModelFiles {
     fn tensor(
         &self,
         info: &TensorInfo,
-        place: Place,
+        place: &Place,
         shape: (usize, usize),
     ) -> crate::Result<Tensor> {
-        let bytes = self.bytes(info, place);
+        let bytes = self.bytes(info, place)?;
         let tensor = match info.dtype {
             StoredDtype::Bf16 => {
                 Tensor::from_vec(words(&bytes, bf16::from_le_bytes), shape, &Device::Cpu)
@@ -153,8 +156,7 @@ impl ModelFiles {
                 Tensor::from_vec(words(&bytes, f16::from_le_bytes), shape, &Device::Cpu)
             }
             _ => {
-                let values =
-                    read_values(&self.files[place.file].path, &info.name, info.dtype, &bytes)?;
+                let values = read_values(self.path_of(place), &info.name, info.dtype, &bytes)?;
                 Tensor::from_vec(values, shape, &Device::Cpu)
             }
         };
@@ -164,28 +166,57 @@ impl ModelFiles {
     /// Gives the pages of a tensor back to the system, once it was converted. Unknown names do nothing.
     pub fn release(&self, name: &str) {
         if let Ok((info, place)) = self.find(name) {
-            self.files[place.file].release(place.begin..place.begin + info.bytes);
+            self.files[place.file].release(place.begin..place.begin + bytes_in_file(info, place));
         }
     }
 
-    fn find(&self, name: &str) -> Result<(&TensorInfo, Place)> {
+    /// The file that holds a tensor.
+    pub fn file_of(&self, name: &str) -> Option<&Path> {
+        self.by_name.get(name).map(|&i| self.path_of(&self.places[i]))
+    }
+
+    fn path_of(&self, place: &Place) -> &Path {
+        &self.files[place.file].path
+    }
+
+    fn find(&self, name: &str) -> Result<(&TensorInfo, &Place)> {
         match self.by_name.get(name) {
-            Some(&i) => Ok((&self.tensors[i], self.places[i])),
+            Some(&i) => Ok((&self.tensors[i], &self.places[i])),
             None => {
                 Err(FormatError::MissingTensor { path: self.path.clone(), tensor: name.into() })
             }
         }
     }
 
-    /// The bytes of a tensor with its rows in Hugging Face's order.
-    fn bytes(&self, info: &TensorInfo, place: Place) -> Cow<'_, [u8]> {
-        let bytes = &self.files[place.file].map[place.begin..place.begin + info.bytes];
-        match place.rows {
-            RowOrder::AsIs => Cow::Borrowed(bytes),
+    /// The bytes of a tensor in Hugging Face's order.
+    fn bytes(&self, info: &TensorInfo, place: &Place) -> Result<Cow<'_, [u8]>> {
+        let end = place.begin + bytes_in_file(info, place);
+        let bytes = &self.files[place.file].map[place.begin..end];
+        match &place.rows {
+            RowOrder::AsIs => Ok(Cow::Borrowed(bytes)),
             RowOrder::Interleaved { heads } => {
-                Cow::Owned(halves_apart(bytes, info.shape[0], heads))
+                Ok(Cow::Owned(halves_apart(bytes, info.shape[0], *heads)))
+            }
+            RowOrder::Strided(strides) => {
+                let mut out = Vec::new();
+                out.try_reserve_exact(info.bytes).map_err(|_| FormatError::Memory {
+                    tensor: info.name.clone(),
+                    bytes: info.bytes as u64,
+                })?;
+                gather(bytes, info.dtype.block().1, &info.shape, strides, &mut out);
+                Ok(Cow::Owned(out))
             }
         }
+    }
+}
+
+/// Bytes from the first value to the last: more, or fewer, than the tensor's own where it is a view.
+fn bytes_in_file(info: &TensorInfo, place: &Place) -> usize {
+    match &place.rows {
+        RowOrder::Strided(strides) => {
+            span(&info.shape, strides).expect("the reader counted it") * info.dtype.block().1
+        }
+        _ => info.bytes,
     }
 }
 
@@ -236,14 +267,8 @@ fn open_hf_folder(folder: &Path) -> Result<ModelFiles> {
         generation_path.exists().then(|| read_object(&generation_path)).transpose()?;
     let (mut files, mut tensors) = (Vec::new(), Vec::new());
     for (file, shard) in open_shards(folder)?.into_iter().enumerate() {
-        for entry in shard.entries() {
-            let info = TensorInfo {
-                name: entry.name.clone(),
-                shape: entry.shape.clone(),
-                dtype: entry.dtype,
-                bytes: entry.bytes,
-            };
-            tensors.push((info, Place { file, begin: entry.begin, rows: RowOrder::AsIs }));
+        for ShardTensor { info, begin, rows } in shard.tensors {
+            tensors.push((info, Place { file, begin, rows }));
         }
         files.push(shard.file);
     }

@@ -1,11 +1,12 @@
 //! The readers and writers of model files, against the reference libraries and against each other.
 //!
-//! What damaged files do is tested in a program of its own, `formats_hostile`, which watches its memory.
+//! What damaged files do is tested in `formats_hostile` and `formats_limits`.
 
 mod gguf;
 mod model;
 mod peft;
 mod support;
+mod torch;
 mod write;
 
 use std::path::{Path, PathBuf};

@@ -1,11 +1,10 @@
-//! Damaged and hostile model files: each is refused with its place, fast, without memory.
-//!
-//! A program of its own, because it watches the memory of its process.
+//! Damaged and hostile model files: each is refused with its place. How fast, and with how much memory,
+//! is tested in `formats_limits`.
 
 mod build;
 mod gguf;
-mod limits;
 mod random;
 mod safetensors;
 #[path = "../formats/support.rs"]
 mod support;
+mod torch;

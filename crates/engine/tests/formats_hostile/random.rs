@@ -90,4 +90,21 @@ proptest! {
         folder.write("model.safetensors", damaged(&bytes, header, damage));
         open_and_read(&folder.0);
     }
+
+    #[test]
+    fn a_damaged_pickle_or_archive_never_panics(damage in damage(), of_pickle in any::<bool>()) {
+        let bytes = std::fs::read(golden("bin/mpt-f16/pytorch_model.bin")).expect("the golden opens");
+        let folder = TempDir::new();
+        folder.write("config.json", "{}");
+        // The pickle lies at the beginning, the directory at the end.
+        let bytes = match of_pickle {
+            true => damaged(&bytes, 1800, damage),
+            false => {
+                let reversed = |bytes: &[u8]| bytes.iter().rev().copied().collect::<Vec<_>>();
+                reversed(&damaged(&reversed(&bytes), 1200, damage))
+            }
+        };
+        folder.write("pytorch_model.bin", bytes);
+        open_and_read(&folder.0);
+    }
 }
