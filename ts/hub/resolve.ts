@@ -109,7 +109,7 @@ const isCommit = (text: string): boolean => /^[0-9a-f]{40}$/.test(text)
 
 /** A file without which a snapshot is not what is needed. */
 const neededFile: Readonly<Record<Need, RegExp>> = {
-  model: /\.safetensors$/,
+  model: /\.safetensors$|^pytorch_model.*\.bin$/,
   config: /^config\.json$/,
   tokenizer: /^(tokenizer|vocab|merges)/,
 }
@@ -165,18 +165,26 @@ const listed = async ({ id, revision, need }: Wanted, access: Download['access']
   }
   const small = files.filter(({ path }) => isSmallFile(path))
   if (need === 'tokenizer') return { commit, files: small }
-  const single = files.filter(({ path }) => path === 'model.safetensors')
-  const weights =
-    single.length > 0 ? single : files.filter(({ path }) => /^model-\d+-of-\d+\.safetensors$/.test(path))
-  if (weights.length === 0)
+  // The first form that the model has; the engine looks for them in the same order.
+  const forms = weightNames.map((form) => files.filter(({ path }) => form.test(path)))
+  const weights = forms.find((found) => found.length > 0)
+  if (weights === undefined)
     throw new LoraTrainError(
       'MODEL_FILES',
-      `${id} on the hub has no weights as safetensors`,
+      `${id} on the hub has no weights in safetensors or pytorch_model.bin`,
       'Choose a model that has model.safetensors, or give the path of a .gguf file.',
     )
   // Weights come last: where they are, the rest is.
   return { commit, files: [...small, ...weights] }
 }
+
+/** The forms of weights, best first: one file, shards (with the index, where it is no small file of its own). */
+const weightNames = [
+  /^model\.safetensors$/,
+  /^model-\d+-of-\d+\.safetensors$/,
+  /^pytorch_model\.bin$/,
+  /^pytorch_model(-\d+-of-\d+\.bin|\.bin\.index\.json)$/,
+]
 
 const isSmallFile = (path: string): boolean =>
   (/\.(json|jinja)$/.test(path) && !path.endsWith('.bin.index.json')) ||

@@ -7,6 +7,7 @@ use crate::formats::{Described, ModelFiles};
 use crate::generate::{GenerateOptions, generate};
 use crate::machine::{self, DoctorReport};
 use crate::model::adapter::last_names;
+use crate::model::check::{self, Checked};
 use crate::model::{self, LoadOptions, Method, Model, adapter_files, write};
 use crate::options::{ComputeDtype, EngineOptions, MethodOptions};
 use crate::plan::{Plan, PlanError, plan};
@@ -147,6 +148,14 @@ impl Session {
     /// Writes the adapter as PEFT does.
     pub fn save_adapter(&self, dir: &Path, base_model_name: &str) -> Result<()> {
         adapter_files::write(&self.model, dir, base_model_name)
+    }
+
+    /// Reads back what `save_adapter` or `save_model` wrote and compares it, and its logits, with memory.
+    pub fn check_saved(&mut self, dir: &Path) -> Result<Checked> {
+        match self.model.adapter {
+            Some(_) => check::adapter(&mut self.model, dir),
+            None => check::model(&mut self.model, &self.files, dir),
+        }
     }
 
     /// Writes the whole model as a Hugging Face folder.

@@ -142,6 +142,15 @@ impl Session {
         })
     }
 
+    /// JSON of what was compared: what `dir` holds against memory.
+    #[napi(ts_return_type = "Promise<Json | Failed>")]
+    pub fn check_saved(&self, env: Env, dir: String) -> Result<Object<'static>> {
+        self.worker.call(&env, move |slot| {
+            let checked = open(slot)?.check_saved(&PathBuf::from(dir))?;
+            Ok(Json { json: options::to_json(&checked)? })
+        })
+    }
+
     /// Ends the call that runs at its next block; it answers with the code `CANCELLED`.
     #[napi]
     pub fn cancel(&self) {

@@ -13,13 +13,14 @@ pub use modules::{Adapters, StepKey};
 use crate::Result;
 use crate::ctx::Ctx;
 use crate::generate::LayerCache;
-use crate::model::Model;
+use crate::model::{Model, NormModule};
 use crate::ops::attention::AttentionSpec;
 use crate::ops::head_loss::{self, HeadLoss};
 use crate::ops::rope::RopeTables;
 use crate::ops::{elementwise, embedding};
 use crate::signal::Signal;
 use crate::spec::{DecoderSpec, Positions};
+use crate::weight::Weight;
 use block::Want;
 use candle_core::Tensor;
 use modules::{norm_backward, norm_forward};
@@ -56,7 +57,7 @@ pub fn loss_and_grads(model: &mut Model, batch: &MicroBatch, run: &Training) -> 
     let pass = pass(model, adapters, &attention, &positions, &batch.seq_starts);
     let Pass { ctx, spec, .. } = pass;
 
-    let (e, mut x, embedding_norm) = embed(model, &batch.ids)?;
+    let (e, mut x, embedding_norm) = embed_ids(model, &batch.ids)?;
     let mut kept = Vec::with_capacity(model.blocks.len());
     for (layer, block) in model.blocks.iter().enumerate() {
         let (y, saved) = block::forward(&pass, block, &x, None)?;
@@ -124,7 +125,7 @@ fn hidden(model: &mut Model, batch: &MicroBatch, signal: &Signal) -> Result<Tens
     model.rope_tables(batch.longest())?;
     let model = &*model;
     let pass = pass(model, inference_adapters(model), &attention, &positions, &batch.seq_starts);
-    let (_, mut x, _) = embed(model, &batch.ids)?;
+    let (_, mut x, _) = embed_ids(model, &batch.ids)?;
     for block in &model.blocks {
         x = block::forward(&pass, block, &x, None)?.0;
         signal.block()?;
@@ -147,7 +148,7 @@ pub fn next_logits(
     let model = &*model;
     let seq_starts = [0, ids.len()];
     let pass = pass(model, inference_adapters(model), &attention, &positions, &seq_starts);
-    let (_, mut x, _) = embed(model, ids)?;
+    let (_, mut x, _) = embed_ids(model, ids)?;
     for (block, cache) in model.blocks.iter().zip(caches) {
         x = block::forward(&pass, block, &x, Some(cache))?.0;
         signal.block()?;
@@ -161,14 +162,24 @@ fn inference_adapters(model: &Model) -> Adapters {
     if model.adapter_enabled { Adapters::On } else { Adapters::Off }
 }
 
+fn embed_ids(model: &Model, ids: &[u32]) -> Result<(Tensor, Tensor, Option<modules::NormSaved>)> {
+    let norm = model.embedding_norm.as_ref();
+    embed(&model.ctx, &model.spec, &model.embedding.weight, norm, ids)
+}
+
 /// The embedding's rows, scaled, before and after the embedding's norm.
-fn embed(model: &Model, ids: &[u32]) -> Result<(Tensor, Tensor, Option<modules::NormSaved>)> {
-    let (ctx, spec) = (&model.ctx, &model.spec);
-    let e = embedding::forward(ctx, &model.embedding.weight, ids)?;
+pub(crate) fn embed(
+    ctx: &Ctx,
+    spec: &DecoderSpec,
+    table: &Weight,
+    norm: Option<&NormModule>,
+    ids: &[u32],
+) -> Result<(Tensor, Tensor, Option<modules::NormSaved>)> {
+    let e = embedding::forward(ctx, table, ids)?;
     if spec.embedding_scale != 1.0 {
         elementwise::scale(ctx, &e, spec.embedding_scale)?;
     }
-    match &model.embedding_norm {
+    match norm {
         None => Ok((e.clone(), e, None)),
         Some(norm) => {
             let (x, saved) = norm_forward(ctx, spec.norm, norm, &e)?;
@@ -177,7 +188,7 @@ fn embed(model: &Model, ids: &[u32]) -> Result<(Tensor, Tensor, Option<modules::
     }
 }
 
-fn attention_spec(spec: &DecoderSpec) -> AttentionSpec {
+pub(crate) fn attention_spec(spec: &DecoderSpec) -> AttentionSpec {
     AttentionSpec {
         n_heads: spec.n_heads,
         n_kv_heads: spec.n_kv_heads,
@@ -191,7 +202,7 @@ fn attention_spec(spec: &DecoderSpec) -> AttentionSpec {
     }
 }
 
-fn pass<'a>(
+pub(crate) fn pass<'a>(
     model: &'a Model,
     adapters: Adapters,
     attention: &'a AttentionSpec,

@@ -31,6 +31,10 @@ impl SavedDtype {
         }
     }
 
+    pub fn candle(self) -> candle_core::DType {
+        self.stored().plain().expect("all three are plain")
+    }
+
     /// PyTorch's name, as `config.json` has it.
     fn torch_name(self) -> &'static str {
         match self {

@@ -3,6 +3,7 @@
 
 pub mod adapter;
 pub mod adapter_files;
+pub mod check;
 mod error;
 mod load;
 pub mod quantize;

@@ -13,13 +13,7 @@ const SHARD_BYTES_MAX: u64 = 5_000_000_000;
 /// Writes trained values where there are any, the files' own elsewhere, in the dtype that most of the
 /// model was stored in; what was quantised is written as f32. The names are those of the files.
 pub fn write(model: &Model, files: &ModelFiles, dir: &Path) -> Result<()> {
-    let head = format!("{}.weight", model.head.name);
-    let kept = files.tensors().iter().filter(|t| {
-        let repeated = model.spec.tied_head && t.name == head;
-        !(repeated || model.unused_tensors.contains(&t.name))
-    });
-    let tensors: Vec<(String, Vec<usize>)> =
-        kept.map(|t| (model.family.stored_name(&t.name), t.shape.clone())).collect();
+    let tensors = written(model, files);
     let to_write = ModelToWrite {
         config: files.config(),
         generation_config: files.generation_config(),
@@ -36,7 +30,18 @@ pub fn write(model: &Model, files: &ModelFiles, dir: &Path) -> Result<()> {
     })
 }
 
-fn stored_dtype(files: &ModelFiles) -> SavedDtype {
+/// Name in the files and shape of each tensor that is written: the weights that the model has, once.
+pub(super) fn written(model: &Model, files: &ModelFiles) -> Vec<(String, Vec<usize>)> {
+    let head = format!("{}.weight", model.head.name);
+    let kept = files.tensors().iter().filter(|t| {
+        let repeated = model.spec.tied_head && t.name == head;
+        // What is no weight is a buffer, such as a causal mask, that every reader makes for itself.
+        !repeated && t.dtype.is_weight() && !model.unused_tensors.contains(&t.name)
+    });
+    kept.map(|t| (model.family.stored_name(&t.name), t.shape.clone())).collect()
+}
+
+pub(super) fn stored_dtype(files: &ModelFiles) -> SavedDtype {
     let bytes =
         |dtype| files.tensors().iter().filter(|t| t.dtype == dtype).map(|t| t.bytes).sum::<usize>();
     let total: usize = files.tensors().iter().map(|t| t.bytes).sum();
