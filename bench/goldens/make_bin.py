@@ -39,7 +39,7 @@ def write_expected(folder, state):
 
 
 def write_bloom():
-    config = BloomConfig(vocab_size=48, hidden_size=16, n_layer=1, n_head=2)
+    config = BloomConfig(vocab_size=97, hidden_size=16, n_layer=1, n_head=2)
     folder, state = write_folder("bloom-f32", config, torch.float32)
     assert state["lm_head.weight"].data_ptr() == state["transformer.word_embeddings.weight"].data_ptr()
     up = "transformer.h.0.mlp.dense_h_to_4h.weight"
@@ -56,7 +56,7 @@ def write_bloom():
 
 
 def write_mpt():
-    config = MptConfig(vocab_size=48, d_model=16, n_layers=1, n_heads=2, max_seq_len=32)
+    config = MptConfig(vocab_size=97, d_model=16, n_layers=1, n_heads=2, max_seq_len=32)
     folder, state = write_folder("mpt-f16", config, torch.float16)
     state = {name: tensor for name, tensor in state.items() if name != "lm_head.weight"}
     torch.save(state, folder / "pytorch_model.bin", pickle_protocol=4)
@@ -65,7 +65,7 @@ def write_mpt():
 
 def write_llama():
     config = LlamaConfig(
-        vocab_size=48, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2
+        vocab_size=97, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2
     )
     folder, state = write_folder("llama-bf16", config, torch.bfloat16)
     save_torch_state_dict(state, folder, max_shard_size=4000, safe_serialization=False)

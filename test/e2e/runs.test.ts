@@ -80,6 +80,7 @@ test('--json: each line of stdout is an event, and people read stderr', async (t
     'step',
     'saved',
     'saved',
+    'checked',
     'saved',
     'saved',
     'done',

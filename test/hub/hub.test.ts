@@ -1,6 +1,6 @@
 // Models by hub id, from a hub on 127.0.0.1: what is downloaded, what comes from the cache, and what failures say.
 
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { resolveValues } from '../../ts/config/index.js'
@@ -77,6 +77,24 @@ test('what is needed is downloaded, in the layout of huggingface_hub', async (t)
   const totalBytes = needed.reduce((sum, name) => sum + readFileSync(join(model, name)).length, 0)
   t.like(events[0], { type: 'downloading', id, doneBytes: 0, totalBytes, leftMs: null })
   t.like(events.at(-1), { type: 'downloaded', id, bytes: totalBytes, path: snapshot })
+})
+
+test('a model that has pickles only comes as they are, shards with their index', async (t) => {
+  const { hub, model, bring } = await setUp(t)
+  await hub.close()
+  for (const [gone, added, wanted] of [
+    ['model.safetensors', 'pytorch_model-00001-of-00001.bin', ['pytorch_model.bin']],
+    ['pytorch_model.bin', 'README.md', ['pytorch_model-00001-of-00001.bin', 'pytorch_model.bin.index.json']],
+  ] as const) {
+    rmSync(join(model, gone))
+    writeFileSync(join(model, added), 'shard')
+    const { endpoint } = await hubOf(t, model)
+    const snapshot = await bring({ HF_ENDPOINT: endpoint, HF_HUB_CACHE: join(model, '..', gone) })
+    const weights = readdirSync(snapshot).filter((name) => /bin|safetensors/.test(name))
+    t.deepEqual(weights.sort(), wanted)
+    const offline = { HF_HUB_CACHE: join(model, '..', gone), HF_HUB_OFFLINE: '1' }
+    t.is(await bring(offline), snapshot)
+  }
 })
 
 test('a second time the hub is asked for the list alone', async (t) => {

@@ -271,12 +271,16 @@ test('notices, evaluations, what was saved and an interruption are said in a lin
       },
     },
     { type: 'saved', what: 'adapter', path: 'out' },
+    { type: 'checked', what: 'adapter', path: 'out', largestDeviation: 0, bound: 0 },
+    { type: 'checked', what: 'model', path: 'out', largestDeviation: 1e-6, bound: 1e-5 },
     { type: 'interrupted', step: 2, totalSteps: 4 },
   ])
   t.deepEqual(stdout.lines, [
     'Note: use_cache has no effect',
     "{'eval_loss': 1.5, 'eval_runtime': 2.0, 'eval_samples_per_second': 4.0, 'eval_steps_per_second': 1.0, 'epoch': 0.5}",
     'Saved adapter to out',
+    'Checked adapter in out: read back, its logits equal those in memory',
+    'Checked model in out: read back, its logits within 0.000001 of those in memory',
     'Interrupted after 2 of 4 steps; nothing was saved',
     '',
   ])

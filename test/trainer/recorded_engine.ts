@@ -43,6 +43,7 @@ export interface Answers {
   /** The answer to step `index`, from 0. */
   step?: (index: number, batch: StepBatch) => StepReport | Failed | Promise<StepReport | Failed>
   saveAdapter?: Failed
+  checkSaved?: Failed
 }
 
 /** What the engine was asked, in order. */
@@ -154,6 +155,10 @@ export const recordedEngine = (answers: Answers = {}): { engine: TrainEngine; as
           asked.calls.push('saveModel')
           writeFileSync(join(dir, 'config.json'), '{}')
           return { done: true }
+        },
+        async checkSaved() {
+          asked.calls.push('checkSaved')
+          return answers.checkSaved ?? json({ what: 'adapter', largestDeviation: 0, bound: 0 })
         },
         cancel: () => {
           asked.calls.push('cancel')

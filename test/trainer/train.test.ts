@@ -26,6 +26,7 @@ test('a run: its events and its calls, in order, and what it leaves', async (t) 
       'log',
       'saved',
       'saved',
+      'checked',
       'saved',
       'done',
     ],
@@ -41,6 +42,7 @@ test('a run: its events and its calls, in order, and what it leaves', async (t) 
     'step',
     'saveAdapter ./the/model',
     'tokenizer.save',
+    'checkSaved',
     'cancel',
     'close',
   ])

@@ -133,6 +133,14 @@ test('an adapter that cannot be saved is an error of the output', async (t) => {
   t.is(exitStatus(error.code), 8)
 })
 
+test('a result that is not on the disk as in memory is an error of the output', async (t) => {
+  const { engine } = recordedEngine({ checkSaved: failed('OUTPUT') })
+  const values = base(t)
+  const error = await refusal(t, () => collect(engine, values))
+  t.is(exitStatus(error.code), 8)
+  t.false(existsSync(join(values.output_dir, 'trainer_state.json')), 'the run does not look whole')
+})
+
 test('a run without rows or without a folder says what is missing', async (t) => {
   const { engine } = recordedEngine()
   const values = base(t)

@@ -88,6 +88,8 @@ export interface Session {
   generate(ids: Uint32Array, optionsJson: string): Promise<{ ids: Uint32Array } | Failed>
   saveAdapter(dir: string, baseModelName: string): Promise<{ done: boolean } | Failed>
   saveModel(dir: string): Promise<{ done: boolean } | Failed>
+  /** JSON of Checked: reads back what saveAdapter or saveModel wrote to dir; OUTPUT where it is not what is in memory. */
+  checkSaved(dir: string): Promise<{ json: string } | Failed>
   /** Stops what runs at the next block: it answers with the code CANCELLED, and so does every later call that computes. */
   cancel(): void
   close(): Promise<{ done: boolean } | Failed>
@@ -231,6 +233,13 @@ export interface SessionInfo {
   threads: number
   isa: string
   plan: Plan
+}
+
+/** What was read back from disk. The deviation is the largest of the logits' from those in memory. */
+export interface Checked {
+  what: 'adapter' | 'model'
+  largestDeviation: number
+  bound: number
 }
 
 export interface DoctorReport {

@@ -98,6 +98,13 @@ export const textReport = ({ lines, progress, progressStyle }: TextOutputs): Rep
         endBar(plainLineMs)
         print(`Saved ${what} to ${path}`)
       })
+      .with({ type: 'checked' }, ({ what, path, largestDeviation }) =>
+        print(
+          `Checked ${what} in ${path}: read back, its logits ${
+            largestDeviation === 0 ? 'equal' : `within ${largestDeviation} of`
+          } those in memory`,
+        ),
+      )
       .with({ type: 'interrupted' }, ({ step, totalSteps }) => {
         endBar(plainLineMs)
         print(`Interrupted after ${step} of ${totalSteps} steps; nothing was saved`)

@@ -2,7 +2,7 @@
 // Values are unrounded and carry their unit in the name; words and spelling belong to `ts/report`.
 
 import type { RowStatistics } from '../data/encode.js'
-import type { Plan, SessionInfo } from '../native/contract.js'
+import type { Checked, Plan, SessionInfo } from '../native/contract.js'
 
 /** Which rows an event speaks of. */
 export type Split = 'train' | 'eval'
@@ -136,6 +136,12 @@ export interface SavedEvent {
   path: string
 }
 
+/** What was saved was read back from disk: its tensors and its logits are those in memory. */
+export interface CheckedEvent extends Checked {
+  type: 'checked'
+  path: string
+}
+
 /** The signal ended the run: the step that ran is dropped. The last event of such a run. */
 export interface InterruptedEvent {
   type: 'interrupted'
@@ -176,5 +182,6 @@ export type TrainEvent =
   | EvaluatingEvent
   | EvalEvent
   | SavedEvent
+  | CheckedEvent
   | InterruptedEvent
   | DoneEvent

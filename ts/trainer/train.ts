@@ -6,6 +6,7 @@ import type { Padding } from '../data/batches.js'
 import { readTokenRows, refuseUnknownTokens, type TokenRows, usableRows } from '../data/encode.js'
 import { localConfig, type Need } from '../hub/resolve.js'
 import type {
+  Checked,
   EncodedRows,
   EngineOptions,
   Native,
@@ -246,6 +247,7 @@ async function* save(
     unwrap(await tokenizer.save(path))
     yield { type: 'saved', what: 'tokenizer', path }
   }
+  yield { type: 'checked', path, ...unwrapJson<Checked>(await session.checkSaved(path)) }
 }
 
 const stateOf = (

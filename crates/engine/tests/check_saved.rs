@@ -105,7 +105,7 @@ fn said(session: &mut Session, out: &Path, change: impl FnOnce()) -> String {
     error.to_string().replace(&out.display().to_string(), "DIR")
 }
 
-/// Adds one to the last byte of the file.
+/// Changes the last byte of the file.
 fn spoil(path: &Path) {
     let mut bytes = fs::read(path).expect("the file");
     *bytes.last_mut().expect("bytes") ^= 1;

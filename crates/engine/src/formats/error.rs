@@ -80,7 +80,7 @@ pub enum FormatError {
     },
 
     #[error("{path}, byte {byte}: {what}")]
-    Torch { path: PathBuf, byte: u64, what: TorchFault },
+    Torch { path: PathBuf, byte: u64, what: Box<TorchFault> },
     #[error("{path}, byte {byte}: {what}")]
     Gguf { path: PathBuf, byte: u64, what: GgufFault },
     #[error("{path}: is made for the architecture `{name}`; known are {}", known.join(", "))]

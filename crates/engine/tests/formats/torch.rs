@@ -103,13 +103,13 @@ fn shards_must_agree_with_their_index() {
     assert_eq!(
         refused(),
         "DIR/pytorch_model.bin.index.json: says that pytorch_model-00002-of-00004.bin holds tensor \
-         `model.layers.0.mlp.gate_proj.weight`, but it does not"
+         `model.layers.0.self_attn.k_proj.weight`, but it does not"
     );
     fs::remove_file(folder.0.join(second)).expect("removed");
     assert_eq!(
         refused(),
         "DIR/pytorch_model.bin.index.json: shard pytorch_model-00002-of-00004.bin is missing (it should hold \
-         `model.layers.0.mlp.gate_proj.weight`)"
+         `model.layers.0.self_attn.k_proj.weight`)"
     );
 }
 

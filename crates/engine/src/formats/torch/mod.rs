@@ -10,6 +10,7 @@
 
 mod fault;
 mod pickle;
+mod value;
 mod zip;
 
 pub use fault::TorchFault;
@@ -53,7 +54,7 @@ impl TorchFile {
         let tensors = parse(&file.map).map_err(|(byte, what)| FormatError::Torch {
             path: path.into(),
             byte,
-            what,
+            what: Box::new(what),
         })?;
         Ok(TorchFile { file, tensors })
     }

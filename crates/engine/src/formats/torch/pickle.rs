@@ -5,6 +5,7 @@
 //! that hold each other, many times or many deep, take no more memory than the pickle has opcodes.
 
 use super::fault::{Fault, TorchFault};
+use super::value::{Global, Value, count, global, text};
 use crate::formats::dtype::StoredDtype;
 use std::collections::HashMap;
 
@@ -73,81 +74,6 @@ pub(super) fn read(pickle: &[u8], start: u64) -> Result<Vec<(&str, RawTensor<'_>
     Ok(named)
 }
 
-/// What a pickle may call for.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Global {
-    OrderedDict,
-    RebuildTensor,
-    RebuildParameter,
-    Storage(StoredDtype),
-}
-
-impl Global {
-    fn named(module: &str, name: &str) -> Option<Global> {
-        use StoredDtype::*;
-        let dtype = match (module, name) {
-            ("collections", "OrderedDict") => return Some(Global::OrderedDict),
-            ("torch._utils", "_rebuild_tensor_v2") => return Some(Global::RebuildTensor),
-            ("torch._utils", "_rebuild_parameter") => return Some(Global::RebuildParameter),
-            ("torch", "DoubleStorage") => F64,
-            ("torch", "FloatStorage") => F32,
-            ("torch", "HalfStorage") => F16,
-            ("torch", "BFloat16Storage") => Bf16,
-            ("torch", "LongStorage") => I64,
-            ("torch", "IntStorage") => I32,
-            ("torch", "ShortStorage") => I16,
-            ("torch", "CharStorage") => I8,
-            ("torch", "ByteStorage") => U8,
-            ("torch", "BoolStorage") => Bool,
-            _ => return None,
-        };
-        Some(Global::Storage(dtype))
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Global::OrderedDict => "collections.OrderedDict",
-            Global::RebuildTensor => "torch._utils._rebuild_tensor_v2",
-            Global::RebuildParameter => "torch._utils._rebuild_parameter",
-            Global::Storage(_) => "a storage of torch",
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Value<'a> {
-    None,
-    Bool,
-    Int(i64),
-    Float,
-    Text(&'a str),
-    Global(Global),
-    /// Part of `tuples`.
-    Tuple {
-        begin: u32,
-        end: u32,
-    },
-    Dict(u32),
-    Storage(u32),
-    Tensor(u32),
-}
-
-impl Value<'_> {
-    fn kind(self) -> &'static str {
-        match self {
-            Value::None => "None",
-            Value::Bool => "a truth value",
-            Value::Int(_) | Value::Float => "a number",
-            Value::Text(_) => "a text",
-            Value::Global(_) => "a class or a function",
-            Value::Tuple { .. } => "a tuple",
-            Value::Dict(_) => "a dict",
-            Value::Storage(_) => "a storage",
-            Value::Tensor(_) => "a tensor",
-        }
-    }
-}
-
 struct Machine<'a> {
     pickle: &'a [u8],
     start: u64,
@@ -191,7 +117,10 @@ impl<'a> Machine<'a> {
             },
             // Frames only help a reader to fetch.
             0x95 => return self.bytes::<8>().map(drop),
-            b'(' => return Ok(self.marks.push(self.stack.len())),
+            b'(' => {
+                self.marks.push(self.stack.len());
+                return Ok(());
+            }
             b'N' => Value::None,
             0x88 | 0x89 => Value::Bool,
             b'K' => Value::Int(self.bytes::<1>()?[0].into()),
@@ -411,28 +340,11 @@ impl<'a> Machine<'a> {
     fn build(&mut self, at: u64) -> Result<(), Fault> {
         let (state, target) = (self.pop(at)?, self.pop(at)?);
         match (target, state) {
-            (Value::Dict(_), Value::Dict(_)) => Ok(self.stack.push(target)),
+            (Value::Dict(_), Value::Dict(_)) => {
+                self.stack.push(target);
+                Ok(())
+            }
             _ => Err((at, TorchFault::Type { found: target.kind(), needed: "a dict" })),
         }
-    }
-}
-
-fn global<'a>(module: &str, name: &str, at: u64) -> Result<Value<'a>, Fault> {
-    let unknown =
-        || TorchFault::Global { name: format!("{module}.{name}").escape_debug().to_string() };
-    Global::named(module, name).map(Value::Global).ok_or_else(|| (at, unknown()))
-}
-
-fn text(value: Value<'_>, at: u64) -> Result<&str, Fault> {
-    match value {
-        Value::Text(text) => Ok(text),
-        other => Err((at, TorchFault::Type { found: other.kind(), needed: "a text" })),
-    }
-}
-
-fn count(value: Value, at: u64) -> Result<u64, Fault> {
-    match value {
-        Value::Int(n) if n >= 0 => Ok(n as u64),
-        other => Err((at, TorchFault::Type { found: other.kind(), needed: "a count" })),
     }
 }
