@@ -152,7 +152,7 @@ fn pickles_that_do_more_than_name_tensors_are_refused() {
             )
         }),
         (b"}}b.".to_vec(), "43: ".into()), // a dict of no tensors, no fault: see below
-        (b"}Nb.".to_vec(), "42: the pickle takes a dict where a dict should be".into()),
+        (b"}Nb.".to_vec(), "42: the pickle takes None where a dict should be".into()),
         (b"\x80\x09.".to_vec(), "40: pickle protocol 9 is not known; up to 5 are".into()),
         (b"K".to_vec(), "41: the file ends inside the pickle".into()),
         (b"".to_vec(), "40: the file ends inside the pickle".into()),

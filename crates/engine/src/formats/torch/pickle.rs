@@ -344,7 +344,9 @@ impl<'a> Machine<'a> {
                 self.stack.push(target);
                 Ok(())
             }
-            _ => Err((at, TorchFault::Type { found: target.kind(), needed: "a dict" })),
+            (Value::Dict(_), other) | (other, _) => {
+                Err((at, TorchFault::Type { found: other.kind(), needed: "a dict" }))
+            }
         }
     }
 }
