@@ -3,37 +3,67 @@
 use super::Model;
 use crate::ctx::read;
 use crate::formats::hf_folder::{ModelToWrite, SavedDtype, write_model_folder};
-use crate::formats::{ModelFiles, StoredDtype};
+use crate::formats::{ModelFiles, StoredDtype, TensorInfo};
 use crate::{Error, Result};
+use candle_core::Device;
+use serde_json::Value;
 use std::path::Path;
 
 /// As `save_pretrained` splits by default.
 const SHARD_BYTES_MAX: u64 = 5_000_000_000;
 
 /// Writes trained values where there are any, the files' own elsewhere, in the dtype that most of the
-/// model was stored in; what was quantised is written as f32. The names are those of the files.
+/// model was stored in; what was quantised is written as f32. The names are those of the files. The
+/// config names the rows that the vocabulary has now, and the tokenizer's ids.
 pub fn write(model: &Model, files: &ModelFiles, dir: &Path) -> Result<()> {
-    let head = format!("{}.weight", model.head.name);
+    let [embedding, head] =
+        [&model.embedding, &model.head].map(|linear| (format!("{}.weight", linear.name), linear));
     let kept = files.tensors().iter().filter(|t| {
-        let repeated = model.spec.tied_head && t.name == head;
+        let repeated = model.spec.tied_head && t.name == head.0;
         !(repeated || model.unused_tensors.contains(&t.name))
     });
+    let resized = |name: &str| {
+        let grown = model.spec.vocab_size != model.vocabulary.stored_rows;
+        [&embedding, &head].into_iter().find(|(have, _)| grown && have == name).map(|(_, l)| *l)
+    };
+    let shape = |t: &TensorInfo| match resized(&t.name) {
+        Some(_) => vec![model.spec.vocab_size, model.spec.hidden_size],
+        None => t.shape.clone(),
+    };
     let tensors: Vec<(String, Vec<usize>)> =
-        kept.map(|t| (model.family.stored_name(&t.name), t.shape.clone())).collect();
+        kept.map(|t| (model.family.stored_name(&t.name), shape(t))).collect();
+    let (config, generation_config) = configs(model, files);
     let to_write = ModelToWrite {
-        config: files.config(),
-        generation_config: files.generation_config(),
+        config: &config,
+        generation_config: generation_config.as_ref(),
         tensors: &tensors,
         dtype: stored_dtype(files),
         max_shard_bytes: SHARD_BYTES_MAX,
     };
     write_model_folder(dir, &to_write, |stored| {
         let name = model.family.module_name(stored);
-        match model.params.iter().find(|p| p.name == name) {
-            Some(param) => read::<f32, _>(&param.value, <[f32]>::to_vec),
-            None => Ok::<_, Error>(files.read_f32(&name)?.1),
+        match (model.params.iter().find(|p| p.name == name), resized(&name)) {
+            (Some(param), _) => read::<f32, _>(&param.value, <[f32]>::to_vec),
+            (None, Some(linear)) => {
+                read::<f32, _>(&linear.weight.to_tensor(&Device::Cpu)?, <[f32]>::to_vec)
+            }
+            (None, None) => Ok::<_, Error>(files.read_f32(&name)?.1),
         }
     })
+}
+
+/// `config.json` and `generation_config.json` as they are written.
+fn configs(model: &Model, files: &ModelFiles) -> (Value, Option<Value>) {
+    let mut config = files.config().clone();
+    let mut generation_config = files.generation_config().cloned();
+    if let Some(config) = config.as_object_mut() {
+        if model.spec.vocab_size != model.vocabulary.stored_rows {
+            config.insert("vocab_size".into(), model.spec.vocab_size.into());
+        }
+        let generation = generation_config.as_mut().and_then(Value::as_object_mut);
+        model.vocabulary.ids.align(config, generation);
+    }
+    (config, generation_config)
 }
 
 fn stored_dtype(files: &ModelFiles) -> SavedDtype {
