@@ -9,6 +9,7 @@ import {
   checkOffered,
   forTraining,
   missing,
+  namedTokensOf,
   notices,
   type Purpose,
   resolveValues,
@@ -96,6 +97,7 @@ export const inspectRows = async (
   const local = await localConfig(checked, ['tokenizer'])
   return inspectWith(await native(), {
     tokenizerPath: local.tokenizer_name ?? local.model_name_or_path,
+    tokens: namedTokensOf(checked),
     path: checked.data_path,
     template: checked.template,
     modelMaxLength: checked.model_max_length,

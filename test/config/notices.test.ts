@@ -57,7 +57,6 @@ test('what is not offered says what to use', (t) => {
     [['--resume_from_checkpoint'], /anew/],
     [['--memory', '8GiB,8GiB'], /one size.*plan/],
     [['--max_steps', '0'], /above 0/],
-    [['--special_tokens.pad_token', '[PAD]'], /tokenizer/],
   ]
   for (const [words, hint] of cases) {
     const error = failure(t, () => forTraining(resolve(...whole, ...words)))

@@ -97,6 +97,7 @@ export const recordedEngine = (answers: Answers = {}): { engine: TrainEngine; as
         decode: async () => failed('INTERNAL'),
         tokenTexts: async () => failed('INTERNAL'),
         applyChatTemplate: async () => failed('INTERNAL'),
+        addSpecialTokens: async () => failed('INTERNAL'),
       }
     },
     async plan(options) {
@@ -121,6 +122,7 @@ export const recordedEngine = (answers: Answers = {}): { engine: TrainEngine; as
             threads: 1,
             isa: 'portable',
             vocabSize: 128,
+            storedVocabSize: 128,
             maxPositions: 64,
             unusedTensors: [],
             plan,

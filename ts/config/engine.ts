@@ -41,6 +41,11 @@ const computeDtypeOf = ({ bf16, quantization }: Config): 'f32' | 'bf16' => {
   return rounds ? 'bf16' : 'f32'
 }
 
+const saveEmbeddingLayersOf = ({ lora }: Config): EngineOptions['saveEmbeddingLayers'] => {
+  if (lora === null || lora.save_embedding_layers === 'auto') return 'auto'
+  return lora.save_embedding_layers ? 'always' : 'never'
+}
+
 /** The options of `openSession`, which computes on one device. */
 export const engineOptions = (config: Config): EngineOptions => ({
   model: config.model_name_or_path,
@@ -68,6 +73,9 @@ export const engineOptions = (config: Config): EngineOptions => ({
     gradientAccumulation: config.gradient_accumulation_steps,
   },
   question: null,
+  vocabRows: null,
+  saveEmbeddingLayers: saveEmbeddingLayersOf(config),
+  tokenIds: { pad: null, eos: null, bos: null },
 })
 
 /** The options of `plan` where it is asked about a machine: sizes that are given are those of its devices. */

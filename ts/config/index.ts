@@ -19,3 +19,4 @@ export {
   type TrainConfig,
   topLevel,
 } from './schema.js'
+export { namedTokensOf } from './special_tokens.js'

@@ -1,6 +1,12 @@
 // Values that will not be offered, and combinations in which an option has no effect.
 
 import type { Rule } from './rules.js'
+import type { Config } from './schema.js'
+import { namesLlama } from './special_tokens.js'
+
+/** The given tokens that only such a model gets. */
+const ofLlama = ({ special_tokens: { pad_token: _, ...others } }: Config): string[] =>
+  Object.entries(others).flatMap(([name, token]) => (token === null ? [] : [name]))
 
 export const lasting: readonly Rule[] = [
   {
@@ -84,6 +90,14 @@ export const lasting: readonly Rule[] = [
     when: ({ bf16, quantization: q }) =>
       bf16 && q?.load_in_4bit === true && q.bnb_4bit_compute_dtype === 'float32',
     say: () => 'bf16 has no effect: bnb_4bit_compute_dtype float32 decides',
+    hint: '',
+    refuse: false,
+  },
+  {
+    option: 'special_tokens',
+    when: (config) => !namesLlama(config.model_name_or_path) && ofLlama(config).length > 0,
+    say: (config) =>
+      `special_tokens: no effect of ${ofLlama(config).join(', ')}: the model's name has no "llama" in it`,
     hint: '',
     refuse: false,
   },

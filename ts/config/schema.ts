@@ -48,7 +48,8 @@ export const ConfigSchema = z.strictObject({
     .meta({ description: 'Keep the frozen weights in fewer bits.', default_text: 'none' }),
   template: TemplateConfig.prefault({}).meta({ description: 'How a row becomes a prompt.' }),
   special_tokens: SpecialTokensConfig.prefault({}).meta({
-    description: "Tokens that replace the tokenizer's.",
+    description:
+      'Special tokens for the tokenizer. The model gets rows for new ones, the mean of its old rows, where it has none free.',
   }),
 })
 

@@ -5,6 +5,7 @@ import { unwrap } from '../native/errors.js'
 import { IGNORED, lengthOf, type ReadOptions } from './encode.js'
 import { readRows } from './read_rows.js'
 import { renderRows } from './template.js'
+import { type NamedTokens, openNamedTokenizer } from './tokenizer.js'
 
 /** Neighbouring tokens that are alike in being supervised or masked. */
 export interface Segment {
@@ -38,6 +39,9 @@ export interface Inspection {
 
 export interface InspectOptions extends ReadOptions {
   tokenizerPath: string
+  tokens: NamedTokens
+  /** Hears what became of the tokenizer's special tokens. */
+  onNotice?: (message: string) => void
   /** The first row that is shown, from 1, and how many. */
   first: number
   count: number
@@ -46,9 +50,12 @@ export interface InspectOptions extends ReadOptions {
 /** Reads, renders and tokenises a file as training does. Throws `DATA`, `MODEL_FILES`. */
 export const inspectWith = async (
   engine: Pick<Native, 'openTokenizer'>,
-  { tokenizerPath, path, template, modelMaxLength, trainOnSource, first, count }: InspectOptions,
+  asked: InspectOptions,
 ): Promise<Inspection> => {
-  const tokenizer = unwrap(await engine.openTokenizer(tokenizerPath))
+  const { tokenizerPath, tokens, path, template, modelMaxLength, trainOnSource, first, count } = asked
+  const { onNotice = () => undefined } = asked
+  const { tokenizer, notices } = await openNamedTokenizer(engine, tokenizerPath, tokens)
+  for (const message of notices) onNotice(message)
   const { sources, targets } = renderRows(path, await readRows(path), template)
   const options = { modelMaxLength, appendEos: true, maskSource: !trainOnSource }
   const encoded = unwrap(await tokenizer.encodeRows(sources, targets, options))

@@ -54,6 +54,8 @@ export interface Tokenizer {
   tokenTexts(ids: Uint32Array): Promise<{ texts: string[] } | Failed>
   applyChatTemplate(messagesJson: string, addGenerationPrompt: boolean): Promise<{ text: string } | Failed>
   save(dir: string): Promise<{ done: boolean } | Failed>
+  /** JSON of { pad_token, eos_token, bos_token, unk_token }, as Transformers' add_special_tokens takes it. */
+  addSpecialTokens(tokensJson: string): Promise<TokenizerInfo | Failed>
 }
 
 /**
@@ -164,6 +166,12 @@ export interface EngineOptions {
   plan: { seqLength: number; microBatch: number; gradientAccumulation: number }
   /** What `plan` is asked, for which the model's config is enough; null in training. */
   question: PlanQuestion | null
+  /** Rows that embedding and head need at least; null: as many as the files have. */
+  vocabRows: number | null
+  /** With an adapter; auto: where they are not those of the model's files. */
+  saveEmbeddingLayers: 'auto' | 'always' | 'never'
+  /** What the config of a model that is written says of the tokenizer; null: what it says already. */
+  tokenIds: { pad: number | null; eos: number | null; bos: number | null }
 }
 
 /** A machine that is not this one. */
@@ -224,6 +232,8 @@ export interface SessionInfo {
   allParams: number
   modelType: string
   vocabSize: number
+  /** Rows that the model's files have. */
+  storedVocabSize: number
   maxPositions: number
   linearModules: string[]
   /** Tensors of the files that the architecture has no place for: they are not read. */

@@ -1,7 +1,8 @@
 // One answer of a model, with or without an adapter. Opens a session, asks once, closes it.
 
-import { type Config, engineOptions } from '../config/index.js'
+import { type Config, engineOptions, namedTokensOf } from '../config/index.js'
 import { renderRows } from '../data/template.js'
+import { openNamedTokenizer } from '../data/tokenizer.js'
 import { type HubOptions, localConfig } from '../hub/resolve.js'
 import type { GenerateOptions, Native, SessionInfo, Tokenizer } from '../native/contract.js'
 import { LoraTrainError, unwrap } from '../native/errors.js'
@@ -20,6 +21,8 @@ export interface Ask {
   signal?: AbortSignal
   /** How a model that is on the hub comes here. */
   hub?: Omit<HubOptions, 'signal'>
+  /** Hears what became of the tokenizer's special tokens. */
+  onNotice?: (message: string) => void
 }
 
 /** The text that the model read, and the new text and ids. */
@@ -38,16 +41,22 @@ export interface Answer {
 export const generateWith = async (
   engine: Pick<Native, 'openTokenizer' | 'openSession'>,
   given: Config,
-  { question, adapter, sampling, signal, hub = {} }: Ask,
+  { question, adapter, sampling, signal, hub = {}, onNotice = () => undefined }: Ask,
 ): Promise<Answer> => {
   const config = await localConfig(given, ['model', 'tokenizer'], { ...hub, ...(signal && { signal }) })
-  const tokenizer = unwrap(await engine.openTokenizer(config.tokenizer_name ?? config.model_name_or_path))
+  const tokenizerPath = config.tokenizer_name ?? config.model_name_or_path
+  const { tokenizer, vocabulary, notices } = await openNamedTokenizer(
+    engine,
+    tokenizerPath,
+    namedTokensOf(given),
+  )
+  for (const message of notices) onNotice(message)
   const prompt = await promptOf(tokenizer, config, question)
   // A chat template writes the special tokens itself.
   const promptIds = unwrap(await tokenizer.encode(prompt, question.kind !== 'chat'))
   if (promptIds.length === 0)
     throw new LoraTrainError('DATA', 'the prompt has no token', 'Write a longer prompt.')
-  const base = engineOptions(config)
+  const base = { ...engineOptions(config), ...vocabulary }
   const session = engine.openSession(
     JSON.stringify({
       ...base,

@@ -1,9 +1,10 @@
 // A whole training run as an async iterable of events: folders, rows, plan, loading, the loop, saving.
 // The events are the only output besides the files in the output folders. Never prints, never ends the process.
 
-import { type Config, engineOptions, formatBytes, missing } from '../config/index.js'
+import { type Config, engineOptions, formatBytes, missing, namedTokensOf } from '../config/index.js'
 import type { Padding } from '../data/batches.js'
 import { readTokenRows, refuseUnknownTokens, type TokenRows, usableRows } from '../data/encode.js'
+import { type NamedTokenizer, openNamedTokenizer } from '../data/tokenizer.js'
 import { localConfig, type Need } from '../hub/resolve.js'
 import type {
   Checked,
@@ -62,8 +63,9 @@ export async function* trainWith(
     // Reading the rows may take long: what is wrong with the model's files is said before.
     unwrap(await engine.plan(JSON.stringify(engineOptions(local))))
     throwIfCancelled(signal)
-    const data = yield* options.rows ? givenData(options.rows) : readData(engine, local, signal)
-    const optionsJson = JSON.stringify(withSeqLength(engineOptions(local), data.lengthMax))
+    const data = yield* options.rows ? givenData(options.rows) : readData(engine, config, local, signal)
+    const { lengthMax, vocabulary } = data
+    const optionsJson = JSON.stringify({ ...withSeqLength(engineOptions(local), lengthMax), ...vocabulary })
     const plan = unwrapJson<Plan>(await engine.plan(optionsJson))
     yield { type: 'plan', plan }
     refuseTooLarge(plan)
@@ -71,7 +73,7 @@ export async function* trainWith(
 
     session = engine.openSession(optionsJson)
     const model = yield* load(session)
-    for (const message of modelNotices(model, data.lengthMax)) yield { type: 'notice', message }
+    for (const message of modelNotices(model, data)) yield { type: 'notice', message }
     const { train, evaluation } = data
     refuseUnknownTokens(data.paths.train, train, model.vocabSize)
     if (evaluation !== null) refuseUnknownTokens(data.paths.eval, evaluation, model.vocabSize)
@@ -131,16 +133,24 @@ interface RunData {
   lengthMax: number
   /** null where the rows came as ids. */
   tokenizer: Tokenizer | null
+  vocabulary: NamedTokenizer['vocabulary'] | null
 }
 
 async function* readData(
   engine: TrainEngine,
   config: Config,
+  local: Config,
   signal: AbortSignal | undefined,
-): AsyncGenerator<DataEvent, RunData> {
-  const { data_path: path, eval_data_path: evalPath, template, model_max_length: modelMaxLength } = config
+): AsyncGenerator<TrainEvent, RunData> {
+  const { data_path: path, eval_data_path: evalPath, template, model_max_length: modelMaxLength } = local
   if (path === null) throw missing('data_path')
-  const tokenizer = unwrap(await engine.openTokenizer(config.tokenizer_name ?? config.model_name_or_path))
+  const tokenizerPath = local.tokenizer_name ?? local.model_name_or_path
+  const { tokenizer, vocabulary, notices } = await openNamedTokenizer(
+    engine,
+    tokenizerPath,
+    namedTokensOf(config),
+  )
+  for (const message of notices) yield { type: 'notice', message }
   const options = { template, modelMaxLength, trainOnSource: config.train_on_source }
 
   throwIfCancelled(signal)
@@ -155,18 +165,26 @@ async function* readData(
     throwIfCancelled(signal)
   }
   const paths = { train: path, eval: evalPath ?? '' }
-  return { train: train.rows, evaluation, paths, lengthMax: train.statistics.lengthMax, tokenizer }
+  return {
+    train: train.rows,
+    evaluation,
+    paths,
+    lengthMax: train.statistics.lengthMax,
+    tokenizer,
+    vocabulary,
+  }
 }
 
-function* givenData({ train, eval: evaluation }: GivenRows): Generator<DataEvent, RunData> {
+function* givenData({ train, eval: given }: GivenRows): Generator<DataEvent, RunData> {
   const cut = new Uint32Array()
   const paths = { train: 'rows.train', eval: 'rows.eval' }
   const trainRows = usableRows(paths.train, { ...train, cut })
   yield dataEvent('train', paths.train, trainRows)
-  const evalRows = evaluation && usableRows(paths.eval, { ...evaluation, cut })
+  const evalRows = given && usableRows(paths.eval, { ...given, cut })
   if (evalRows) yield dataEvent('eval', paths.eval, evalRows)
   const { lengthMax } = trainRows.statistics
-  return { train: trainRows.rows, evaluation: evalRows?.rows ?? null, paths, lengthMax, tokenizer: null }
+  const evaluation = evalRows?.rows ?? null
+  return { train: trainRows.rows, evaluation, paths, lengthMax, tokenizer: null, vocabulary: null }
 }
 
 const dataEvent = (
@@ -215,10 +233,14 @@ async function* load(session: Session): AsyncGenerator<TrainEvent, SessionInfo> 
 const namedTensors = 5
 
 /** What the model's files say that people may not expect. */
-const modelNotices = ({ unusedTensors: unused, maxPositions }: SessionInfo, lengthMax: number): string[] => {
+const modelNotices = (model: SessionInfo, { lengthMax, vocabulary }: RunData): string[] => {
+  const { unusedTensors: unused, maxPositions, vocabSize, storedVocabSize } = model
   const shown = unused.slice(0, namedTensors).join(', ') + (unused.length > namedTensors ? ', …' : '')
   const tensors = unused.length === 1 ? '1 tensor' : `${unused.length} tensors`
+  const grew = `the vocabulary grows from ${storedVocabSize} rows to ${vocabSize}; the new ones are the mean of the old`
+  const hasRoom = `the new token takes a free row: the model has ${vocabSize}`
   return [
+    ...(typeof vocabulary?.vocabRows !== 'number' ? [] : [vocabSize > storedVocabSize ? grew : hasRoom]),
     ...(unused.length === 0
       ? []
       : [`the model's files hold ${tensors} that its architecture has no place for: ${shown}`]),

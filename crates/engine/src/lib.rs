@@ -23,6 +23,7 @@ pub mod spec;
 pub mod speed;
 #[cfg(test)]
 mod testing;
+pub mod token_ids;
 pub mod tokenizer;
 pub mod train;
 pub mod weight;

@@ -5,7 +5,9 @@ use crate::error::{Code, Error, Result};
 use crate::model::Method;
 use crate::model::adapter::LoraOptions;
 use crate::model::quantize::QuantizationOptions;
+use crate::model::vocabulary::SaveEmbeddings;
 use crate::optimizer::OptimizerOptions;
+use crate::token_ids::TokenIds;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -35,6 +37,14 @@ pub struct EngineOptions {
     /// in training.
     #[serde(default)]
     pub question: Option<PlanQuestion>,
+    /// Rows that embedding and head need at least; None: as many as the files have.
+    #[serde(default)]
+    pub vocab_rows: Option<usize>,
+    #[serde(default)]
+    pub save_embedding_layers: SaveEmbeddings,
+    /// What a written model's config says of the tokenizer's special tokens.
+    #[serde(default)]
+    pub token_ids: TokenIds,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -3,12 +3,13 @@
 use crate::ctx::{Ctx, Precision};
 use crate::decoder::MicroBatch;
 use crate::error::{Code, Result};
+use crate::families;
 use crate::formats::{Described, ModelFiles};
 use crate::generate::{GenerateOptions, generate};
 use crate::machine::{self, DoctorReport};
 use crate::model::adapter::last_names;
 use crate::model::check::{self, Checked};
-use crate::model::{self, LoadOptions, Method, Model, adapter_files, write};
+use crate::model::{self, LoadOptions, Method, Model, adapter_files, vocabulary, write};
 use crate::options::{ComputeDtype, EngineOptions, MethodOptions};
 use crate::plan::{Plan, PlanError, plan};
 use crate::signal::Signal;
@@ -36,6 +37,8 @@ pub struct SessionInfo {
     pub all_params: usize,
     pub model_type: String,
     pub vocab_size: usize,
+    /// Rows that the files have: other than `vocab_size` where the vocabulary was resized.
+    pub stored_vocab_size: usize,
     pub max_positions: usize,
     /// The last names of the blocks' linears: what an adapter can be on.
     pub linear_modules: Vec<String>,
@@ -90,7 +93,7 @@ impl Session {
             return Err(PlanError(Box::new(plan)).into());
         }
         let (method, adapter) = method_of(options)?;
-        let mut model = model::load(
+        let mut model = model::load_resized(
             &ctx,
             &files,
             LoadOptions {
@@ -98,8 +101,11 @@ impl Session {
                 quantization: options.quantization.as_ref(),
                 seed: options.seed,
             },
+            Some(vocab_rows(options, &files)?),
             signal,
         )?;
+        model.vocabulary.save = options.save_embedding_layers;
+        model.vocabulary.ids = options.token_ids;
         if let Some(tensors) = adapter {
             adapter_files::load_into(&mut model, &tensors)?;
         }
@@ -112,6 +118,7 @@ impl Session {
             all_params: model.all_params(),
             model_type: model.spec.model_type.clone(),
             vocab_size: model.spec.vocab_size,
+            stored_vocab_size: model.vocabulary.stored_rows,
             max_positions: model.spec.max_positions,
             linear_modules: last_names(&linears),
             eos_ids: eos_ids(&files),
@@ -162,6 +169,11 @@ impl Session {
     pub fn save_model(&self, dir: &Path) -> Result<()> {
         write::write(&self.model, &self.files, dir)
     }
+}
+
+fn vocab_rows(options: &EngineOptions, files: &ModelFiles) -> Result<usize> {
+    let (family, spec) = families::read(files.config(), |name| files.info(name).is_some())?;
+    vocabulary::rows(options, family, &spec)
 }
 
 /// `eos_token_id` is a number or a list of numbers.

@@ -1,12 +1,13 @@
 //! A tokenizer as JavaScript holds it: texts to ids and back, training rows, chat templates.
 
 use crate::worker::Worker;
+use engine::options;
 use engine::tokenizer::{RowOptions as EngineRowOptions, TextTokenizer};
 use napi::bindgen_prelude::{Int32Array, Object, ToNapiValue, Uint32Array};
 use napi::{Env, Result};
 use napi_derive::napi;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 #[napi(object, object_from_js = false)]
 pub struct Done {
@@ -57,7 +58,7 @@ pub struct EncodedRows {
 
 #[napi]
 pub struct Tokenizer {
-    inner: Arc<TextTokenizer>,
+    inner: Arc<RwLock<TextTokenizer>>,
     worker: Worker<()>,
 }
 
@@ -66,7 +67,7 @@ pub fn open_tokenizer(env: Env, model_path: String) -> Result<Object<'static>> {
     let worker = Worker::new("lora-train-tokenizer", (), None)?;
     let own = worker.clone();
     worker.call(&env, move |()| {
-        let inner = Arc::new(TextTokenizer::open(&PathBuf::from(model_path))?);
+        let inner = Arc::new(RwLock::new(TextTokenizer::open(&PathBuf::from(model_path))?));
         Ok(Tokenizer { inner, worker: own })
     })
 }
@@ -75,7 +76,18 @@ pub fn open_tokenizer(env: Env, model_path: String) -> Result<Object<'static>> {
 impl Tokenizer {
     #[napi]
     pub fn info(&self) -> TokenizerInfo {
-        info(&self.inner)
+        info(&self.inner.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// JSON of `{pad_token, eos_token, bos_token, unk_token}`, each of which may be left out.
+    #[napi(ts_return_type = "Promise<TokenizerInfo | Failed>")]
+    pub fn add_special_tokens(&self, env: Env, tokens_json: String) -> Result<Object<'static>> {
+        let tokenizer = self.inner.clone();
+        self.worker.call(&env, move |()| {
+            let mut tokenizer = tokenizer.write().unwrap_or_else(PoisonError::into_inner);
+            tokenizer.add_special_tokens(&options::parse(&tokens_json)?)?;
+            Ok(info(&tokenizer))
+        })
     }
 
     /// On all threads.
@@ -161,7 +173,8 @@ impl Tokenizer {
         F: FnOnce(&TextTokenizer) -> engine::Result<T> + Send + 'static,
     {
         let tokenizer = self.inner.clone();
-        self.worker.call(env, move |()| work(&tokenizer))
+        self.worker
+            .call(env, move |()| work(&tokenizer.read().unwrap_or_else(PoisonError::into_inner)))
     }
 }
 

@@ -58,6 +58,7 @@ export const generate = configCommand({
       sampling: samplingOf(own),
       signal: world.interruptible(),
       hub: hubOf(world, resolved.config),
+      onNotice: (message) => print(world.stderr, [`Note: ${message}`]),
     })
     print(world.stdout, [own.json ? JSON.stringify(answer) : answer.text])
   },

@@ -2,7 +2,7 @@
 
 import picocolors from 'picocolors'
 import { z } from 'zod'
-import { checkOffered, missing, notices } from '../../config/index.js'
+import { checkOffered, missing, namedTokensOf, notices } from '../../config/index.js'
 import { ours } from '../../config/meta.js'
 import { type Inspection, inspectWith, type SeenRow } from '../../data/inspect.js'
 import { localConfig } from '../../hub/resolve.js'
@@ -31,12 +31,14 @@ export const inspect = configCommand({
     const local = await localConfig(config, ['tokenizer'], hubOf(world, config))
     const inspection = await inspectWith(await world.engine(), {
       tokenizerPath: local.tokenizer_name ?? local.model_name_or_path,
+      tokens: namedTokensOf(config),
       path: config.data_path,
       template: config.template,
       modelMaxLength: config.model_max_length,
       trainOnSource: config.train_on_source,
       first: own.first,
       count: own.rows,
+      onNotice: (message) => print(world.stderr, [`Note: ${message}`]),
     })
     const { NO_COLOR, FORCE_COLOR } = world.env
     const colored = (world.stdout.isTTY === true && !NO_COLOR) || Boolean(FORCE_COLOR)

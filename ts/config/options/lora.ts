@@ -53,6 +53,14 @@ export const LoraConfig = z.strictObject({
       aliases: ['lora_modules_to_save'],
       default_text: 'none',
     }),
+  save_embedding_layers: z
+    .union([z.literal('auto'), z.boolean()])
+    .default('auto')
+    .meta({
+      description:
+        "Save embedding and head with the adapter. auto: where the vocabulary grew, since the adapter doesn't fit the base model without them.",
+      source: 'peft.PeftModel.save_pretrained',
+    }),
   use_rslora: z.boolean().default(false).meta({
     description: 'Scale the adapter by lora_alpha / √r.',
     source,

@@ -1,7 +1,7 @@
 // The sections `template` (how a row becomes a prompt) and `special_tokens`.
 
 import { z } from 'zod'
-import { ours, stanfordAlpaca } from '../meta.js'
+import { stanfordAlpaca } from '../meta.js'
 
 const PROMPT_INPUT =
   'Below is an instruction that describes a task, paired with an input that provides further context. ' +
@@ -27,12 +27,16 @@ export const TemplateConfig = z.strictObject({
 export type TemplateConfig = z.output<typeof TemplateConfig>
 
 const token = z.string().min(1).nullable().default(null)
-const told = { source: ours, default_text: "the tokenizer's" }
+const told = { source: stanfordAlpaca, default_text: "the tokenizer's" }
+const ofLlama = 'Set only where model_name_or_path has "llama" in it.'
 
 export const SpecialTokensConfig = z.strictObject({
-  pad_token: token.meta({ description: 'Added where the tokenizer has none.', ...told }),
-  eos_token: token.meta({ description: 'End of a sequence.', ...told }),
-  bos_token: token.meta({ description: 'Begin of a sequence.', ...told }),
-  unk_token: token.meta({ description: 'What stands for an unknown token.', ...told }),
+  pad_token: token.meta({
+    description: 'Padding token, where the tokenizer has none. An unknown text is added to the vocabulary.',
+    ...told,
+  }),
+  eos_token: token.meta({ description: `End of a sequence. ${ofLlama}`, ...told }),
+  bos_token: token.meta({ description: `Begin of a sequence. ${ofLlama}`, ...told }),
+  unk_token: token.meta({ description: `What stands for an unknown token. ${ofLlama}`, ...told }),
 })
 export type SpecialTokensConfig = z.output<typeof SpecialTokensConfig>

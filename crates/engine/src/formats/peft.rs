@@ -344,23 +344,26 @@ fn check_tensors(path: &Path, file: &SafetensorsFile, config: &AdapterConfig) ->
     Ok(())
 }
 
-/// Writes an adapter's folder. See `write_adapter_into`.
+/// The first dimension of a tensor in an adapter's file, from its header; `None` where it is not there.
+pub fn tensor_rows(folder: &Path, name: &str) -> Result<Option<usize>> {
+    let path = folder.join(WEIGHTS);
+    if !path.exists() {
+        return Ok(None); // what is wrong is said when it is read
+    }
+    let file = SafetensorsFile::open(&path)?;
+    let entry = file.entries().iter().find(|entry| entry.name == name);
+    Ok(entry.and_then(|entry| entry.shape.first().copied()))
+}
+
+/// Writes an adapter's folder: its two files in f32, to the byte as PEFT does it. `stored` are tensors
+/// of the base that go with it, in the dtype that they have.
 pub fn write_adapter(
     folder: &Path,
     config: &AdapterConfig,
     tensors: &[AdapterTensor],
+    stored: &[TensorBytes],
 ) -> Result<()> {
     let out = OutFolder::create(folder)?;
-    write_adapter_into(&out, config, tensors)?;
-    out.finish(|_| false)
-}
-
-/// Writes an adapter's two files in f32, to the byte as PEFT does it.
-pub fn write_adapter_into(
-    out: &OutFolder,
-    config: &AdapterConfig,
-    tensors: &[AdapterTensor],
-) -> Result<()> {
     let text = serde_json::to_string_pretty(config)
         .map_err(|e| FormatError::write(Path::new(CONFIG), e.into()))?;
     out.write(CONFIG, text.as_bytes())?;
@@ -372,7 +375,9 @@ pub fn write_adapter_into(
             shape: &t.shape,
             bytes: bytemuck::cast_slice(&t.data),
         })
+        .chain(stored.iter().copied())
         .collect();
     let metadata = BTreeMap::from([("format".into(), "pt".into())]);
-    out.write_with(WEIGHTS, |file| write_safetensors(file, &tensors, &metadata))
+    out.write_with(WEIGHTS, |file| write_safetensors(file, &tensors, &metadata))?;
+    out.finish(|_| false)
 }

@@ -1,7 +1,7 @@
 //! An adapter between a model and PEFT's folder: read, put into place, written.
 
 use super::adapter::{LoraOptions, last_names};
-use super::{Model, ModelError};
+use super::{Model, ModelError, vocabulary};
 use crate::Result;
 use crate::ctx::{read as elements, write as write_elements};
 use crate::formats::peft::{self, AdapterConfig, AdapterTensor, Modules};
@@ -25,9 +25,11 @@ pub fn read(dir: &Path) -> Result<(LoraOptions, Vec<AdapterTensor>)> {
     Ok((options, tensors))
 }
 
-/// Copies the tensors over the model's first values. Both sides must name the same tensors.
+/// Copies the tensors over the model's first values, and an embedding or a head that is saved with them
+/// over the base's. Beside these, both sides must name the same tensors.
 pub fn load_into(model: &mut Model, tensors: &[AdapterTensor]) -> Result<()> {
-    for tensor in tensors {
+    let replaced = vocabulary::replace(model, tensors)?;
+    for tensor in tensors.iter().filter(|tensor| !replaced.contains(&tensor.name)) {
         let name = || tensor.name.clone();
         let param = model.params.iter().find(|param| param.name == tensor.name);
         let param = param.ok_or_else(|| ModelError::AdapterTensor { name: name() })?;
@@ -63,7 +65,7 @@ pub fn write(model: &Model, dir: &Path, base_model_name: &str) -> Result<()> {
         use_rslora: options.use_rslora,
         ..AdapterConfig::default()
     };
-    Ok(peft::write_adapter(dir, &config, &tensors)?)
+    vocabulary::with_saved(model, |stored| Ok(peft::write_adapter(dir, &config, &tensors, stored)?))
 }
 
 /// The targets as names: PEFT, too, writes what `all-linear` and the defaults came to.

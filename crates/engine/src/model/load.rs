@@ -3,6 +3,7 @@
 use super::adapter::{LoraOptions, Matcher, init_a, linear_paths};
 use super::quantize::{QuantizationOptions, Quantizer};
 use super::verify::verify;
+use super::vocabulary::{Vocabulary, resize, resize_f32};
 use super::{Block, Linear, Lora, Model, ModelError, NormModule, Param};
 use crate::Result;
 use crate::ctx::Ctx;
@@ -41,10 +42,23 @@ pub struct LoadOptions<'a> {
 /// Reads a model. Trained tensors become f32; frozen ones stay as the files store them, or become
 /// NF4 one after another. `signal` counts bytes, and can stop between tensors.
 pub fn load(ctx: &Ctx, files: &ModelFiles, options: LoadOptions, signal: &Signal) -> Result<Model> {
+    load_resized(ctx, files, options, None, signal)
+}
+
+/// The same with so many rows in embedding and head; None: as many as the files have.
+pub fn load_resized(
+    ctx: &Ctx,
+    files: &ModelFiles,
+    options: LoadOptions,
+    vocab_rows: Option<usize>,
+    signal: &Signal,
+) -> Result<Model> {
     let LoadOptions { method, quantization, seed } = options;
     let quantizer = quantization.map(|options| Quantizer::new(options, method)).transpose()?;
-    let (family, spec) = families::read(files.config(), |name| files.info(name).is_some())?;
+    let (family, mut spec) = families::read(files.config(), |name| files.info(name).is_some())?;
     verify(files, &spec, family)?;
+    let vocabulary = Vocabulary::stored(spec.vocab_size);
+    spec.vocab_size = vocab_rows.unwrap_or(spec.vocab_size);
     let linears = linear_paths(&spec, family.module);
     let matcher = match method {
         Method::Lora(lora) => {
@@ -98,6 +112,7 @@ pub fn load(ctx: &Ctx, files: &ModelFiles, options: LoadOptions, signal: &Signal
         adapter_enabled: true,
         base_params,
         unused_tensors,
+        vocabulary,
         rope: None,
         spec,
     })
@@ -183,8 +198,9 @@ impl Loader<'_> {
             let grad = self.train(format!("{}.weight", head.name), &value, Training::Copy, true)?;
             (head.weight, head.dweight) = (Weight::Tensor(value), Some(grad));
         } else if self.module_training(&embedding.name) == Training::Copy {
-            head.weight =
+            let stored =
                 self.files.matrix(&format!("{}.weight", embedding.name), Residency::Mapped)?;
+            head.weight = resize(stored, self.spec.vocab_size)?;
             head.dweight = None;
         }
         Ok(head)
@@ -213,13 +229,33 @@ impl Loader<'_> {
         self.take(&name)?;
         let training = self.module_training(module);
         if training == Training::Frozen {
-            return Ok((self.frozen(slot, module, &name)?, None));
+            let weight = self.frozen(slot, module, &name)?;
+            return Ok((self.resized(weight, &name, dims)?, None));
         }
         let (_, data) = self.files.read_f32(&name)?;
         self.files.release(&name);
-        let value = self.ctx.tensor(data, dims)?;
+        self.count_resized(&name, dims);
+        let value = self.ctx.tensor(resize_f32(data, dims[1], dims[0])?, dims)?;
         let grad = self.train(name, &value, training, true)?;
         Ok((Weight::Tensor(value), Some(grad)))
+    }
+
+    /// A frozen weight with the rows that it needs: a copy where the file has others.
+    fn resized(&mut self, weight: Weight, name: &str, dims: &[usize]) -> Result<Weight> {
+        if weight.dims()?.0 == dims[0] {
+            return Ok(weight);
+        }
+        self.count_resized(name, dims);
+        let resized = resize(weight, dims[0])?;
+        self.files.release(name);
+        Ok(resized)
+    }
+
+    /// [`take`](Loader::take) counted the file's rows.
+    fn count_resized(&mut self, name: &str, dims: &[usize]) {
+        let info = self.files.info(name).expect("verified");
+        self.base_params -= info.shape.iter().product::<usize>();
+        self.base_params += dims.iter().product::<usize>();
     }
 
     fn frozen(&self, slot: Slot, module: &str, tensor: &str) -> Result<Weight> {

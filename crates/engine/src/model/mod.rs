@@ -8,10 +8,11 @@ mod error;
 mod load;
 pub mod quantize;
 pub mod verify;
+pub mod vocabulary;
 pub mod write;
 
 pub use error::ModelError;
-pub use load::{LoadOptions, Method, load};
+pub use load::{LoadOptions, Method, load, load_resized};
 
 use crate::Result;
 use crate::ctx::Ctx;
@@ -41,6 +42,7 @@ pub struct Model {
     pub base_params: usize,
     /// Tensors of the files that no module asked for.
     pub unused_tensors: Vec<String>,
+    pub vocabulary: vocabulary::Vocabulary,
     /// Rotary tables for the longest sequence so far.
     rope: Option<(usize, RopeTables)>,
 }

@@ -3,20 +3,23 @@
 use super::Model;
 use crate::ctx::read;
 use crate::formats::hf_folder::{ModelToWrite, SavedDtype, write_model_folder};
-use crate::formats::{ModelFiles, StoredDtype};
+use crate::formats::{ModelFiles, StoredDtype, TensorInfo};
 use crate::{Error, Result};
+use serde_json::Value;
 use std::path::Path;
 
 /// As `save_pretrained` splits by default.
 const SHARD_BYTES_MAX: u64 = 5_000_000_000;
 
 /// Writes trained values where there are any, the files' own elsewhere, in the dtype that most of the
-/// model was stored in; what was quantised is written as f32. The names are those of the files.
+/// model was stored in; what was quantised is written as f32. The names are those of the files. The
+/// config names the rows that the vocabulary has now, and the tokenizer's ids.
 pub fn write(model: &Model, files: &ModelFiles, dir: &Path) -> Result<()> {
     let tensors = written(model, files);
+    let (config, generation_config) = configs(model, files);
     let to_write = ModelToWrite {
-        config: files.config(),
-        generation_config: files.generation_config(),
+        config: &config,
+        generation_config: generation_config.as_ref(),
         tensors: &tensors,
         dtype: stored_dtype(files),
         max_shard_bytes: SHARD_BYTES_MAX,
@@ -32,13 +35,32 @@ pub fn write(model: &Model, files: &ModelFiles, dir: &Path) -> Result<()> {
 
 /// Name in the files and shape of each tensor that is written: the weights that the model has, once.
 pub(super) fn written(model: &Model, files: &ModelFiles) -> Vec<(String, Vec<usize>)> {
-    let head = format!("{}.weight", model.head.name);
+    let [embedding, head] =
+        [&model.embedding, &model.head].map(|linear| format!("{}.weight", linear.name));
     let kept = files.tensors().iter().filter(|t| {
         let repeated = model.spec.tied_head && t.name == head;
         // What is no weight is a buffer, such as a causal mask, that every reader makes for itself.
         !repeated && t.dtype.is_weight() && !model.unused_tensors.contains(&t.name)
     });
-    kept.map(|t| (model.family.stored_name(&t.name), t.shape.clone())).collect()
+    let shape = |t: &TensorInfo| match t.name == embedding || t.name == head {
+        true => vec![model.spec.vocab_size, model.spec.hidden_size],
+        false => t.shape.clone(),
+    };
+    kept.map(|t| (model.family.stored_name(&t.name), shape(t))).collect()
+}
+
+/// `config.json` and `generation_config.json` as they are written.
+fn configs(model: &Model, files: &ModelFiles) -> (Value, Option<Value>) {
+    let mut config = files.config().clone();
+    let mut generation_config = files.generation_config().cloned();
+    if let Some(config) = config.as_object_mut() {
+        if model.spec.vocab_size != model.vocabulary.stored_rows {
+            config.insert("vocab_size".into(), model.spec.vocab_size.into());
+        }
+        let generation = generation_config.as_mut().and_then(Value::as_object_mut);
+        model.vocabulary.ids.align(config, generation);
+    }
+    (config, generation_config)
 }
 
 pub(super) fn stored_dtype(files: &ModelFiles) -> SavedDtype {

@@ -12,6 +12,7 @@ use crate::formats::ModelFiles;
 use crate::model::Method;
 use crate::model::quantize::Quantizer;
 use crate::model::verify::verify;
+use crate::model::vocabulary;
 use crate::options::{ComputeDtype, EngineOptions, PlanOptions, PlanQuestion};
 use crate::spec::DecoderSpec;
 use crate::{Result, machine};
@@ -149,7 +150,7 @@ pub fn plan(
     gflops: Option<f64>,
 ) -> Result<Plan> {
     let has_tensor = |name: &str| files.is_some_and(|files| files.info(name).is_some());
-    let (family, spec) = families::read(config, has_tensor)?;
+    let (family, mut spec) = families::read(config, has_tensor)?;
     let stored = match files {
         Some(files) => {
             verify(files, &spec, family)?;
@@ -157,6 +158,7 @@ pub fn plan(
         }
         None => Stored::of_config(config, &spec)?,
     };
+    spec.vocab_size = vocabulary::rows(options, family, &spec)?;
     let method = Method::from(&options.method);
     let quantizer =
         options.quantization.as_ref().map(|q| Quantizer::new(q, &method)).transpose()?;

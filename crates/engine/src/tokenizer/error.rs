@@ -62,6 +62,8 @@ pub enum TokenizerError {
     #[error("message {index} is not an object with a role")]
     Message { index: usize },
 
+    #[error("the token `{text}` can't be added to the tokenizer: {what}")]
+    NewToken { text: String, what: String },
     #[error("the text can't be tokenised: {what}")]
     Text { what: String },
     #[error("row {row} can't be tokenised: {what}")]
@@ -95,6 +97,7 @@ impl TokenizerError {
             | TemplateRefused { .. }
             | Text { .. }
             | Row { .. } => Code::Data,
+            NewToken { .. } => Code::Config,
             Ids { .. } => Code::Internal,
             Write { .. } => Code::Output,
             Format(error) => error.code(),
@@ -140,6 +143,7 @@ impl TokenizerError {
             MessagesJson { .. } | MessagesNotList | Message { .. } => {
                 "A conversation is a list of objects like {\"role\": \"user\", \"content\": \"…\"}."
             }
+            NewToken { .. } => "Choose another text for it in special_tokens.",
             Text { .. } | Row { .. } => {
                 "Look at the row's text, and check that the tokenizer belongs to the model."
             }

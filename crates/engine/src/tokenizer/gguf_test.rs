@@ -2,7 +2,8 @@
 
 use super::error::TokenizerError;
 use super::gguf::{GgufVocab, build};
-use super::{Parts, TextTokenizer};
+use super::test_folder::TestFolder;
+use super::{NewSpecialTokens, Parts, TextTokenizer};
 use crate::error::Code;
 use crate::formats::gguf::{Array, Value};
 use std::collections::BTreeMap;
@@ -159,4 +160,25 @@ fn contradictory_metadata_is_refused() {
     let nan = Value::Array(Array::F32(vec![f32::NAN; 269]));
     metadata.insert("tokenizer.ggml.scores".into(), nan);
     assert!(matches!(open(&metadata), Err(TokenizerError::GgufToken { .. })));
+}
+
+#[test]
+fn a_new_token_is_saved_as_tokenizer_json() {
+    let new = NewSpecialTokens { pad_token: Some("[PAD]".into()), ..NewSpecialTokens::default() };
+    for (metadata, ids) in [
+        // The byte alphabet begins at 4 with `!`; `a` is its 65th.
+        (byte_level(), vec![68, 262]),
+        (sentencepiece(), vec![1, 266, 269]),
+    ] {
+        let mut tokenizer = open(&metadata).unwrap();
+        let n_tokens = tokenizer.vocab_size();
+        tokenizer.add_special_tokens(&new).unwrap();
+        let saved = TestFolder::new();
+        tokenizer.save(saved.path()).unwrap();
+        for tokenizer in [tokenizer, saved.open().unwrap()] {
+            assert_eq!(tokenizer.encode("a[PAD]", true).unwrap(), ids);
+            assert_eq!(tokenizer.special().pad.as_ref().map(|t| t.id as usize), Some(n_tokens));
+            assert_eq!(tokenizer.vocab_size(), n_tokens + 1);
+        }
+    }
 }

@@ -6,6 +6,7 @@
 mod error;
 mod folder;
 mod gguf;
+mod new_tokens;
 mod pre_tokenizer;
 mod rows;
 mod save;
@@ -23,6 +24,8 @@ mod gguf_test;
 #[cfg(test)]
 mod goldens_test;
 #[cfg(test)]
+mod new_tokens_test;
+#[cfg(test)]
 mod rows_test;
 #[cfg(test)]
 mod template_test;
@@ -30,6 +33,7 @@ mod template_test;
 mod test_folder;
 
 pub use error::TokenizerError;
+pub use new_tokens::NewSpecialTokens;
 pub use rows::{EncodedRows, IGNORED, RowOptions};
 pub use special::{SpecialToken, SpecialTokens};
 

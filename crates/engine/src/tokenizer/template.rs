@@ -46,6 +46,13 @@ impl ChatTemplate {
         self.templates.iter().find(|(name, _)| name == "default").map(|(_, source)| source.as_str())
     }
 
+    /// Sets a named token. What was compiled knows the old ones.
+    pub(super) fn set_variable(&mut self, name: &str, text: &str) {
+        self.variables.retain(|(have, _)| have != name);
+        self.variables.push((name.to_owned(), text.to_owned()));
+        self.compiled = OnceLock::new();
+    }
+
     /// All templates by name, for saving.
     pub(super) fn all(&self) -> &[(String, String)] {
         &self.templates

@@ -16,7 +16,7 @@ fn round_trip(folder: &Path) -> AdapterConfig {
     assert_eq!(config.unknown_keys, Vec::<String>::new());
     let out = TempDir::new();
     let target = out.0.join("adapter");
-    write_adapter(&target, &config, &tensors).expect("it can be written");
+    write_adapter(&target, &config, &tensors, &[]).expect("it can be written");
     for name in ["adapter_config.json", "adapter_model.safetensors"] {
         let bytes = |folder: &Path| std::fs::read(folder.join(name)).expect("the file");
         assert!(bytes(folder) == bytes(&target), "{name} of {} differs", folder.display());
