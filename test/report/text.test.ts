@@ -271,7 +271,7 @@ test('notices, evaluations, what was saved and an interruption are said in a lin
       },
     },
     { type: 'saved', what: 'adapter', path: 'out' },
-    { type: 'interrupted', step: 2, totalSteps: 4 },
+    { type: 'interrupted', step: 2, totalSteps: 4, checkpoint: null },
   ])
   t.deepEqual(stdout.lines, [
     'Note: use_cache has no effect',

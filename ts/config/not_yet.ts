@@ -12,24 +12,10 @@ export const notYet: readonly Rule[] = [
     refuse: true,
   },
   {
-    option: 'resume_from_checkpoint',
-    when: ({ resume_from_checkpoint: from }) => from !== null && from !== false,
-    say: () => 'training cannot be resumed yet',
-    hint: 'Leave resume_from_checkpoint out and start anew.',
-    refuse: true,
-  },
-  {
     option: 'special_tokens',
     when: ({ special_tokens: tokens }) => Object.values(tokens).some((token) => token !== null),
     say: () => 'special_tokens are not added yet',
     hint: "Leave the section special_tokens out: the tokenizer's own are used.",
     refuse: true,
-  },
-  {
-    option: 'save_strategy',
-    when: ({ save_strategy: strategy }) => strategy !== 'no',
-    say: () => 'checkpoints are not written yet; the result is written at the end',
-    hint: '',
-    refuse: false,
   },
 ]

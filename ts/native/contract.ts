@@ -88,6 +88,9 @@ export interface Session {
   generate(ids: Uint32Array, optionsJson: string): Promise<{ ids: Uint32Array } | Failed>
   saveAdapter(dir: string, baseModelName: string): Promise<{ done: boolean } | Failed>
   saveModel(dir: string): Promise<{ done: boolean } | Failed>
+  /** Weights and optimizer's state, into the folder of an unfinished checkpoint. Works after `cancel`, too. */
+  saveState(dir: string, baseModelName: string): Promise<{ done: boolean } | Failed>
+  loadState(dir: string): Promise<{ done: boolean } | Failed>
   /** Stops what runs at the next block: it answers with the code CANCELLED, and so does every later call that computes. */
   cancel(): void
   close(): Promise<{ done: boolean } | Failed>
@@ -230,6 +233,8 @@ export interface SessionInfo {
   eosIds?: number[]
   threads: number
   isa: string
+  /** What a checkpoint knows the base model by. */
+  fingerprint: string
   plan: Plan
 }
 

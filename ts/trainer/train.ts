@@ -16,14 +16,20 @@ import type {
 } from '../native/contract.js'
 import { LoraTrainError, unwrap } from '../native/errors.js'
 import { isCancelled, polled, queued, throwIfCancelled } from './cancel.js'
+import { agreementOf, optionsThatAgree, refuseOtherOptions, refuseOtherRun } from './checkpoint_agreement.js'
+import type { Checkpoint } from './checkpoint_files.js'
+import { type Checkpointing, checkpointingOf, progressOf } from './checkpointing.js'
+import { removeLeftovers } from './checkpoints.js'
+import { refuseFullDisk } from './disk.js'
 import type { DataEvent, HubEvent, Split, TrainEvent } from './events.js'
-import { type Progress, type RowOrder, trainLoop } from './loop.js'
+import { type Progress, progressAt, type RowOrder, trainLoop } from './loop.js'
 import { makeFolders, statePath, writeWhole } from './output.js'
-import { intervalOf, runLength } from './schedule.js'
-import { stateText, type TrainerState } from './state.js'
+import { beginningOf } from './resume.js'
+import { runLength } from './schedule.js'
+import { stateOf, stateText } from './state.js'
 
 export interface TrainOptions {
-  /** Ends the run: the step that runs is dropped, and the last event is `interrupted`. */
+  /** Ends the run: the step that runs is dropped, the last whole one saved; the last event is `interrupted`. */
   signal?: AbortSignal
 }
 
@@ -50,12 +56,19 @@ export async function* trainWith(
 ): AsyncGenerator<TrainEvent> {
   const { signal, order = 'shuffled' } = options
   const places = placesOf(config)
-  const progress: Progress = { step: 0, totalSteps: 0, epoch: 0, tokens: 0, log_history: [] }
+  let progress = progressAt(0)
   const folders = await makeFolders([places.outputDir, places.resultDir])
   let session: Session | undefined
+  let begun: Checkpoint | null = null
+  let checkpointing: Checkpointing | undefined
   const cancel = (): void => session?.cancel()
   signal?.addEventListener('abort', cancel)
   try {
+    for (const folder of new Set(Object.values(places))) await removeLeftovers(folder)
+    const beginning = await beginningOf(config, places.outputDir)
+    begun = beginning.checkpoint
+    for (const message of beginning.notices) yield { type: 'notice', message }
+    if (begun !== null) refuseOtherOptions(begun, optionsThatAgree(config, order))
     // The adapter names the model as the config does; everything else reads the paths.
     const local = yield* download(config, options.rows ? ['model'] : ['model', 'tokenizer'], signal)
     // Reading the rows may take long: what is wrong with the model's files is said before.
@@ -66,28 +79,53 @@ export async function* trainWith(
     const plan = unwrapJson<Plan>(await engine.plan(optionsJson))
     yield { type: 'plan', plan }
     refuseTooLarge(plan)
+    const { train, evaluation } = data
+    const length = runLength(train.usable.length, config)
+    await refuseFullDisk({ config, plan, length, step: begun?.run.step ?? 0, ...places })
     throwIfCancelled(signal)
 
     session = engine.openSession(optionsJson)
     const model = yield* load(session)
     for (const message of modelNotices(model, data.lengthMax)) yield { type: 'notice', message }
-    const { train, evaluation } = data
     refuseUnknownTokens(data.paths.train, train, model.vocabSize)
     if (evaluation !== null) refuseUnknownTokens(data.paths.eval, evaluation, model.vocabSize)
-    const padding = paddingOf(config, data.tokenizer)
-    const log = yield* trainLoop({ session, config, train, evaluation, order, padding, progress, signal })
+    const agreement = agreementOf(config, order, train, model.fingerprint)
+    if (begun !== null) {
+      refuseOtherRun(begun, agreement)
+      unwrap(await session.loadState(begun.path))
+      progress = progressOf(begun)
+      yield { type: 'resumed', path: begun.path, step: progress.step }
+    }
+    const { tokenizer } = data
+    const { outputDir } = places
+    const trainerState = (at: Progress): string => stateText(stateOf(config, train.usable.length, at, plan))
+    checkpointing = checkpointingOf({
+      ...{ session, config, outputDir, tokenizer, agreement, begun, trainerState },
+    })
+    const padding = paddingOf(config, tokenizer)
+    const { write: checkpoint } = checkpointing
+    const log = yield* trainLoop({
+      ...{ session, config, train, evaluation, order, padding, progress, checkpoint, signal },
+    })
     // The run is whole: what it has learnt is saved, even where the signal comes now.
     signal?.removeEventListener('abort', cancel)
 
     progress.log_history.push(log)
-    yield* save(session, config, data.tokenizer, places.resultDir)
-    const path = statePath(places.outputDir)
-    await writeWhole(path, stateText(stateOf(config, train, progress, plan)))
+    yield* save(session, config, tokenizer, places.resultDir)
+    const path = statePath(outputDir)
+    await writeWhole(path, trainerState(progress))
     yield { type: 'saved', what: 'state', path }
     yield { type: 'done', log, savedTo: places.resultDir }
   } catch (error) {
     if (!isCancelled(error)) throw error
-    yield { type: 'interrupted', step: progress.step, totalSteps: progress.totalSteps }
+    const { step, totalSteps } = progress
+    if (checkpointing && step > (checkpointing.last()?.step ?? 0)) yield* checkpointing.write(progress)
+    yield {
+      type: 'interrupted',
+      step,
+      totalSteps,
+      checkpoint: checkpointing?.last()?.path ?? begun?.path ?? null,
+    }
   } finally {
     signal?.removeEventListener('abort', cancel)
     // Whoever stops listening in the middle leaves work behind; the session must not wait for it.
@@ -247,25 +285,6 @@ async function* save(
     yield { type: 'saved', what: 'tokenizer', path }
   }
 }
-
-const stateOf = (
-  config: Config,
-  train: TokenRows,
-  { step, totalSteps, epoch, tokens, log_history }: Progress,
-  plan: Plan,
-): TrainerState => ({
-  epoch,
-  eval_steps: intervalOf(totalSteps, config.eval_steps ?? config.logging_steps),
-  global_step: step,
-  log_history,
-  logging_steps: intervalOf(totalSteps, config.logging_steps),
-  max_steps: totalSteps,
-  num_input_tokens_seen: tokens,
-  num_train_epochs: runLength(train.usable.length, config).epochs,
-  save_steps: intervalOf(totalSteps, config.save_steps),
-  total_flos: tokens * plan.flopsPerToken,
-  train_batch_size: config.per_device_train_batch_size,
-})
 
 const unwrapJson = <T>(result: Parameters<typeof unwrap<{ json: string }>>[0]): T =>
   JSON.parse(unwrap(result).json) as T

@@ -35,6 +35,8 @@ pub enum Error {
     #[error("the call was asked to stop")]
     Cancelled,
     #[error(transparent)]
+    Checkpoint(#[from] crate::checkpoint::CheckpointError),
+    #[error(transparent)]
     Config(#[from] crate::families::ConfigError),
     #[error(transparent)]
     Model(#[from] crate::model::ModelError),
@@ -60,6 +62,7 @@ impl Error {
         match self {
             Error::Candle(_) => Code::Internal,
             Error::Cancelled => Code::Cancelled,
+            Error::Checkpoint(e) => e.code(),
             Error::Config(e) => e.code(),
             Error::Model(e) => e.code(),
             Error::Optimizer(e) => e.code(),
@@ -80,6 +83,7 @@ impl Error {
                     .into()
             }
             Error::Cancelled => "Start again to go on.".into(),
+            Error::Checkpoint(e) => e.hint(),
             Error::Config(e) => e.hint(),
             Error::Model(e) => e.hint(),
             Error::Optimizer(e) => e.hint(),

@@ -13,6 +13,11 @@ const SHARD_BYTES_MAX: u64 = 5_000_000_000;
 /// Writes trained values where there are any, the files' own elsewhere, in the dtype that most of the
 /// model was stored in; what was quantised is written as f32. The names are those of the files.
 pub fn write(model: &Model, files: &ModelFiles, dir: &Path) -> Result<()> {
+    write_as(model, files, dir, stored_dtype(files))
+}
+
+/// As [`write`], in a dtype of the caller's choice.
+pub fn write_as(model: &Model, files: &ModelFiles, dir: &Path, dtype: SavedDtype) -> Result<()> {
     let head = format!("{}.weight", model.head.name);
     let kept = files.tensors().iter().filter(|t| {
         let repeated = model.spec.tied_head && t.name == head;
@@ -24,7 +29,7 @@ pub fn write(model: &Model, files: &ModelFiles, dir: &Path) -> Result<()> {
         config: files.config(),
         generation_config: files.generation_config(),
         tensors: &tensors,
-        dtype: stored_dtype(files),
+        dtype,
         max_shard_bytes: SHARD_BYTES_MAX,
     };
     write_model_folder(dir, &to_write, |stored| {

@@ -1,0 +1,153 @@
+// One training, straight and broken at some steps, for every combination of method, optimizer, dropout and packing.
+// Used by a test for a sample and by `npm run torture` for all of them.
+
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { type ConfigInput, planOf, type TrainEvent, train } from '../../ts/index.js'
+import { rows, shortTemplate, writeGoldenModel } from './model.js'
+
+export const totalSteps = 20
+
+export interface Combination {
+  name: string
+  values: Partial<ConfigInput>
+}
+
+const optimizers = ['adamw_torch', 'adamw_8bit', 'paged_adamw_32bit', 'paged_adamw_8bit'] as const
+const nf4 = { load_in_4bit: true, bnb_4bit_quant_type: 'nf4', bnb_4bit_use_double_quant: true } as const
+
+/** Every combination that there is: without an adapter there is nothing to drop. */
+export const combinations: Combination[] = (['full', 'LoRA', 'QLoRA'] as const).flatMap((method) =>
+  optimizers.flatMap((optim) =>
+    (method === 'full' ? [0] : [0, 0.2]).flatMap((lora_dropout) =>
+      [true, false].map((packing) => ({
+        name: `${method}, ${optim}, dropout ${lora_dropout}, packing ${packing}`,
+        values: {
+          optim,
+          packing,
+          ...(method === 'full' ? {} : { lora: { target_modules: 'all-linear' as const, lora_dropout } }),
+          ...(method === 'QLoRA' ? { quantization: nf4 } : {}),
+        },
+      })),
+    ),
+  ),
+)
+
+/** A config of 20 steps over two epochs and a bit, evaluated on the way; its files are made in `folder`. */
+export const configIn = (folder: string, values: Partial<ConfigInput>) => {
+  mkdirSync(folder, { recursive: true })
+  const [data_path, eval_data_path] = ['rows.json', 'eval.json'].map((name) => join(folder, name)) as [
+    string,
+    string,
+  ]
+  writeFileSync(data_path, JSON.stringify(rows(17)))
+  writeFileSync(eval_data_path, JSON.stringify(rows(3)))
+  return {
+    model_name_or_path: writeGoldenModel(join(folder, 'model')),
+    data_path,
+    eval_data_path,
+    output_dir: join(folder, 'out'),
+    template: shortTemplate,
+    max_steps: totalSteps,
+    per_device_train_batch_size: 1,
+    gradient_accumulation_steps: 2,
+    learning_rate: 1e-3,
+    lr_scheduler_type: 'cosine' as const,
+    warmup_steps: 3,
+    weight_decay: 0.01,
+    logging_steps: 3,
+    eval_strategy: 'steps' as const,
+    eval_steps: 5,
+    save_steps: 1000,
+    ...values,
+  } satisfies ConfigInput
+}
+
+/** Runs until the end, or until a signal that comes with step `until`. Returns the events. */
+export const runUntil = async (config: ConfigInput, until: number): Promise<TrainEvent[]> => {
+  const controller = new AbortController()
+  const events: TrainEvent[] = []
+  for await (const event of train(config, { signal: controller.signal })) {
+    events.push(event)
+    if (event.type === 'step' && event.step === until) controller.abort()
+  }
+  return events
+}
+
+/** The smallest memory that the run fits in, with every block recomputed. */
+export const leastMemory = async (config: ConfigInput): Promise<string[]> => {
+  const { peakBytes } = await planOf({ ...config, gradient_checkpointing: true })
+  return [String(peakBytes)]
+}
+
+/** Whatever of a file of the run depends on the clock or on where the run lies. */
+const withoutTimes = (text: string): string => text.replaceAll(/^ *"\w+_(runtime|per_second)": .*\n/gm, '')
+
+/** The files that the run ends with, by name: those of tensors as bytes, the log without times. */
+export const resultOf = (outputDir: string): Map<string, string> => {
+  const result = new Map<string, string>()
+  for (const folder of ['.', `checkpoint-${totalSteps}`]) {
+    for (const name of readdirSync(join(outputDir, folder)).sort()) {
+      const path = join(outputDir, folder, name)
+      if (name.endsWith('.safetensors')) result.set(`${folder}/${name}`, readFileSync(path, 'latin1'))
+      if (name === 'trainer_state.json')
+        result.set(`${folder}/${name}`, withoutTimes(readFileSync(path, 'utf8')))
+    }
+  }
+  return result
+}
+
+/** The names of the files in which two results differ, or which only one of them has. */
+export const differences = (one: Map<string, string>, other: Map<string, string>): string[] =>
+  [...new Set([...one.keys(), ...other.keys()])].filter((name) => one.get(name) !== other.get(name))
+
+/** Numbers in [0, 1) from a seed: the generator of Park and Miller. */
+export const randomOf = (seed: number): (() => number) => {
+  let state = (seed % 2_147_483_646) + 1
+  const next = (): number => {
+    state = (state * 48_271) % 2_147_483_647
+    return state / 2_147_483_647
+  }
+  // Small seeds have small first numbers.
+  for (let skipped = 0; skipped < 8; skipped++) next()
+  return next
+}
+
+/** Three steps at which to break, in order. */
+export const threePoints = (random: () => number): number[] => {
+  const points = new Set<number>()
+  while (points.size < 3) points.add(1 + Math.floor(random() * (totalSteps - 1)))
+  return [...points].sort((a, b) => a - b)
+}
+
+/**
+ * Runs `values` straight and broken at `points`, the last two parts in the least memory. Returns the names of the
+ * files that differ.
+ */
+export const brokenAndStraight = async (
+  folder: string,
+  values: Partial<ConfigInput>,
+  points: readonly number[],
+): Promise<string[]> => {
+  const straight = configIn(join(folder, 'straight'), values)
+  await runUntil(straight, Number.POSITIVE_INFINITY)
+  const broken = configIn(join(folder, 'broken'), values)
+  const memory = await leastMemory(broken)
+  for (const [part, until] of [...points, Number.POSITIVE_INFINITY].entries()) {
+    const config = { ...broken, resume_from_checkpoint: part > 0, ...(part >= 2 ? { memory } : {}) }
+    const events = await runUntil(config, until)
+    const last = events.at(-1)
+    if (Number.isFinite(until) && !(last?.type === 'interrupted' && last.step === until)) {
+      throw new Error(`the run did not stop at step ${until}: ${JSON.stringify(last)}`)
+    }
+    const recomputed = events.some(
+      ({ type, ...of }) => type === 'plan' && 'plan' in of && of.plan.recomputedBlocks > 0,
+    )
+    if (recomputed !== part >= 2)
+      throw new Error(`part ${part} recomputes ${recomputed ? 'blocks' : 'nothing'}`)
+  }
+  const [one, other] = [straight, broken].map(({ output_dir }) => resultOf(String(output_dir)))
+  // Weights twice, the optimizer's state, the log twice.
+  if (one === undefined || other === undefined || one.size !== 5) throw new Error('files are missing')
+  return differences(one, other)
+}
