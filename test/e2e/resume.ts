@@ -43,12 +43,13 @@ export const configIn = (folder: string, values: Partial<ConfigInput>) => {
   writeFileSync(data_path, JSON.stringify(rows(17)))
   writeFileSync(eval_data_path, JSON.stringify(rows(3)))
   return {
+    max_steps: totalSteps,
+    ...values,
     model_name_or_path: writeGoldenModel(join(folder, 'model')),
     data_path,
     eval_data_path,
     output_dir: join(folder, 'out'),
     template: shortTemplate,
-    max_steps: totalSteps,
     per_device_train_batch_size: 1,
     gradient_accumulation_steps: 2,
     learning_rate: 1e-3,
@@ -59,7 +60,6 @@ export const configIn = (folder: string, values: Partial<ConfigInput>) => {
     eval_strategy: 'steps' as const,
     eval_steps: 5,
     save_steps: 1000,
-    ...values,
   } satisfies ConfigInput
 }
 

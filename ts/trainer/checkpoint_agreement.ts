@@ -67,14 +67,13 @@ export const optionsThatAgree = (config: Config, order: RowOrder): Agreement['op
   return JSON.parse(JSON.stringify(agreed))
 }
 
-/** What a checkpoint of this run keeps. `model` is the engine's fingerprint of the base model. */
-export const agreementOf = (config: Config, order: RowOrder, train: TokenRows, model: string): Agreement => {
+/** What a checkpoint of this run keeps, but for the model, which is known when it is loaded. */
+export const agreementOf = (config: Config, order: RowOrder, train: TokenRows): Omit<Agreement, 'model'> => {
   const { totalSteps } = runLength(train.usable.length, config)
   return {
     options: optionsThatAgree(config, order),
     totalSteps,
     warmupSteps: warmupStepsOf(totalSteps, config),
-    model,
     rows: rowsSha256(train),
   }
 }
@@ -99,11 +98,11 @@ export const refuseOtherOptions = (
   }
 }
 
-/**
- * Throws where the run differs from that of the checkpoint: `CONFIG` for its length, `DATA` for its rows,
- * `MODEL_FILES` for its base model.
- */
-export const refuseOtherRun = ({ path, run, agreement: then }: Checkpoint, now: Agreement): void => {
+/** Throws where the run differs from that of the checkpoint: `CONFIG` for its length, `DATA` for its rows. */
+export const refuseOtherRun = (
+  { path, run, agreement: then }: Checkpoint,
+  now: Omit<Agreement, 'model'>,
+): void => {
   // A rate that does not know how long the run is stays the same when it grows.
   const growing = String(now.options.lr_scheduler_type).startsWith('constant')
   if (now.totalSteps !== then.totalSteps && !(growing && now.totalSteps >= run.step)) {
@@ -115,17 +114,22 @@ export const refuseOtherRun = ({ path, run, agreement: then }: Checkpoint, now: 
   if (now.rows !== then.rows) {
     throw new LoraTrainError(
       'DATA',
-      `${path}: the rows give other tokens (${now.rows.slice(0, 16)}) than those that it was trained on (${then.rows.slice(0, 16)})`,
+      `${path}: the rows give other tokens (${brief(now.rows)}) than those that it was trained on (${brief(then.rows)})`,
       'Give the file and the tokenizer that the run began with, or start anew.',
     )
   }
-  if (now.model !== then.model) {
-    throw new LoraTrainError(
-      'MODEL_FILES',
-      `${path}: the model (${now.model}) is not the one that it was trained on (${then.model})`,
-      'Give the base model that the run began with, or start anew.',
-    )
-  }
+}
+
+const brief = (sha256: string): string => sha256.slice(0, 16)
+
+/** Throws `MODEL_FILES` where the base model is another one. `model` is the engine's fingerprint. */
+export const refuseOtherModel = ({ path, agreement: then }: Checkpoint, model: string): void => {
+  if (model === then.model) return
+  throw new LoraTrainError(
+    'MODEL_FILES',
+    `${path}: the model (${model}) is not the one that it was trained on (${then.model})`,
+    'Give the base model that the run began with, or start anew.',
+  )
 }
 
 const differs = (path: string, what: string): LoraTrainError =>

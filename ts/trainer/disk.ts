@@ -58,7 +58,8 @@ export const refuseFullDisk = async (needs: DiskNeeds): Promise<void> => {
     const { blocks, bavail, bsize } = await statfs(path)
     // A file system that does not count its blocks says nothing.
     if (blocks === 0 || bytes <= bavail * bsize) continue
-    const what = more > 0 ? `${more} checkpoints of ${formatBytes(checkpoint)} and the result` : 'the result'
+    const folders = more === 1 ? '1 checkpoint' : `${more} checkpoints`
+    const what = more > 0 ? `${folders} of ${formatBytes(checkpoint)} and the result` : 'the result'
     throw new LoraTrainError(
       'OUTPUT',
       `${path}: ${what} take ${bytes} bytes (${formatBytes(bytes)}), ${bavail * bsize} (${formatBytes(bavail * bsize)}) are free`,

@@ -16,7 +16,13 @@ import type {
 } from '../native/contract.js'
 import { LoraTrainError, unwrap } from '../native/errors.js'
 import { isCancelled, polled, queued, throwIfCancelled } from './cancel.js'
-import { agreementOf, optionsThatAgree, refuseOtherOptions, refuseOtherRun } from './checkpoint_agreement.js'
+import {
+  agreementOf,
+  optionsThatAgree,
+  refuseOtherModel,
+  refuseOtherOptions,
+  refuseOtherRun,
+} from './checkpoint_agreement.js'
 import type { Checkpoint } from './checkpoint_files.js'
 import { type Checkpointing, checkpointingOf, progressOf } from './checkpointing.js'
 import { removeLeftovers } from './checkpoints.js'
@@ -59,48 +65,27 @@ export async function* trainWith(
   let progress = progressAt(0)
   const folders = await makeFolders([places.outputDir, places.resultDir])
   let session: Session | undefined
-  let begun: Checkpoint | null = null
   let checkpointing: Checkpointing | undefined
   const cancel = (): void => session?.cancel()
   signal?.addEventListener('abort', cancel)
   try {
-    for (const folder of new Set(Object.values(places))) await removeLeftovers(folder)
-    const beginning = await beginningOf(config, places.outputDir)
-    begun = beginning.checkpoint
-    for (const message of beginning.notices) yield { type: 'notice', message }
-    if (begun !== null) refuseOtherOptions(begun, optionsThatAgree(config, order))
-    // The adapter names the model as the config does; everything else reads the paths.
-    const local = yield* download(config, options.rows ? ['model'] : ['model', 'tokenizer'], signal)
-    // Reading the rows may take long: what is wrong with the model's files is said before.
-    unwrap(await engine.plan(JSON.stringify(engineOptions(local))))
-    throwIfCancelled(signal)
-    const data = yield* options.rows ? givenData(options.rows) : readData(engine, local, signal)
-    const optionsJson = JSON.stringify(withSeqLength(engineOptions(local), data.lengthMax))
-    const plan = unwrapJson<Plan>(await engine.plan(optionsJson))
-    yield { type: 'plan', plan }
-    refuseTooLarge(plan)
-    const { train, evaluation } = data
-    const length = runLength(train.usable.length, config)
-    await refuseFullDisk({ config, plan, length, step: begun?.run.step ?? 0, ...places })
-    throwIfCancelled(signal)
-
+    const { data, optionsJson, plan, begun, ...agreed } = yield* prepare(engine, config, options, places)
+    const { train, evaluation, tokenizer } = data
     session = engine.openSession(optionsJson)
     const model = yield* load(session)
     for (const message of modelNotices(model, data.lengthMax)) yield { type: 'notice', message }
     refuseUnknownTokens(data.paths.train, train, model.vocabSize)
     if (evaluation !== null) refuseUnknownTokens(data.paths.eval, evaluation, model.vocabSize)
-    const agreement = agreementOf(config, order, train, model.fingerprint)
     if (begun !== null) {
-      refuseOtherRun(begun, agreement)
+      refuseOtherModel(begun, model.fingerprint)
       unwrap(await session.loadState(begun.path))
       progress = progressOf(begun)
       yield { type: 'resumed', path: begun.path, step: progress.step }
     }
-    const { tokenizer } = data
-    const { outputDir } = places
     const trainerState = (at: Progress): string => stateText(stateOf(config, train.usable.length, at, plan))
+    const agreement = { ...agreed.agreement, model: model.fingerprint }
     checkpointing = checkpointingOf({
-      ...{ session, config, outputDir, tokenizer, agreement, begun, trainerState },
+      ...{ session, config, outputDir: places.outputDir, tokenizer, agreement, begun, trainerState },
     })
     const padding = paddingOf(config, tokenizer)
     const { write: checkpoint } = checkpointing
@@ -112,7 +97,7 @@ export async function* trainWith(
 
     progress.log_history.push(log)
     yield* save(session, config, tokenizer, places.resultDir)
-    const path = statePath(outputDir)
+    const path = statePath(places.outputDir)
     await writeWhole(path, trainerState(progress))
     yield { type: 'saved', what: 'state', path }
     yield { type: 'done', log, savedTo: places.resultDir }
@@ -120,12 +105,7 @@ export async function* trainWith(
     if (!isCancelled(error)) throw error
     const { step, totalSteps } = progress
     if (checkpointing && step > (checkpointing.last()?.step ?? 0)) yield* checkpointing.write(progress)
-    yield {
-      type: 'interrupted',
-      step,
-      totalSteps,
-      checkpoint: checkpointing?.last()?.path ?? begun?.path ?? null,
-    }
+    yield { type: 'interrupted', step, totalSteps, checkpoint: checkpointing?.last()?.path ?? null }
   } finally {
     signal?.removeEventListener('abort', cancel)
     // Whoever stops listening in the middle leaves work behind; the session must not wait for it.
@@ -135,8 +115,52 @@ export async function* trainWith(
   }
 }
 
+/** All that is known before the model is loaded. */
+interface Prepared {
+  data: RunData
+  /** What the session is opened with. */
+  optionsJson: string
+  plan: Plan
+  agreement: ReturnType<typeof agreementOf>
+  begun: Checkpoint | null
+}
+
+/** Finds the checkpoint, brings the model here, reads the rows, plans; refuses what can't work or has no room. */
+async function* prepare(
+  engine: TrainEngine,
+  config: Config,
+  { signal, order = 'shuffled', rows }: RunOptions,
+  places: Places,
+): AsyncGenerator<TrainEvent, Prepared> {
+  for (const folder of new Set(Object.values(places))) await removeLeftovers(folder)
+  const { checkpoint: begun, notices: said } = await beginningOf(config, places.outputDir)
+  for (const message of said) yield { type: 'notice', message }
+  if (begun !== null) refuseOtherOptions(begun, optionsThatAgree(config, order))
+  // The adapter names the model as the config does; everything else reads the paths.
+  const local = yield* download(config, rows ? ['model'] : ['model', 'tokenizer'], signal)
+  // Reading the rows may take long: what is wrong with the model's files is said before.
+  unwrap(await engine.plan(JSON.stringify(engineOptions(local))))
+  throwIfCancelled(signal)
+  const data = yield* rows ? givenData(rows) : readData(engine, local, signal)
+  const optionsJson = JSON.stringify(withSeqLength(engineOptions(local), data.lengthMax))
+  const plan = unwrapJson<Plan>(await engine.plan(optionsJson))
+  yield { type: 'plan', plan }
+  refuseTooLarge(plan)
+  const agreement = agreementOf(config, order, data.train)
+  if (begun !== null) refuseOtherRun(begun, agreement)
+  const length = runLength(data.train.usable.length, config)
+  await refuseFullDisk({ config, plan, length, step: begun?.run.step ?? 0, ...places })
+  throwIfCancelled(signal)
+  return { data, optionsJson, plan, agreement, begun }
+}
+
+interface Places {
+  outputDir: string
+  resultDir: string
+}
+
 /** Where the log goes, and where the adapter or the model goes. */
-const placesOf = (config: Config): { outputDir: string; resultDir: string } => {
+const placesOf = (config: Config): Places => {
   const { output_dir: outputDir, adapter_output_dir: adapterDir } = config
   if (outputDir === null) throw missing('output_dir')
   return { outputDir, resultDir: config.lora === null ? outputDir : (adapterDir ?? outputDir) }
