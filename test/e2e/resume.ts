@@ -44,6 +44,7 @@ export const configIn = (folder: string, values: Partial<ConfigInput>) => {
   writeFileSync(eval_data_path, JSON.stringify(rows(3)))
   return {
     max_steps: totalSteps,
+    gradient_accumulation_steps: 2,
     ...values,
     model_name_or_path: writeGoldenModel(join(folder, 'model')),
     data_path,
@@ -51,7 +52,6 @@ export const configIn = (folder: string, values: Partial<ConfigInput>) => {
     output_dir: join(folder, 'out'),
     template: shortTemplate,
     per_device_train_batch_size: 1,
-    gradient_accumulation_steps: 2,
     learning_rate: 1e-3,
     lr_scheduler_type: 'cosine' as const,
     warmup_steps: 3,
