@@ -57,7 +57,9 @@ test('a disk that fills up while a checkpoint is written: the last one is untouc
   })
   t.is(exitStatus(error.code), 8)
   t.regex(error.message, /No space left|the disk is full/)
-  t.deepEqual(readdirSync(config.output_dir), ['checkpoint-5'])
+  // Pictures of the loss may be there, or may not have found room.
+  const left = readdirSync(config.output_dir).filter((name) => !/^(loss|report)\.\w+$/.test(name))
+  t.deepEqual(left, ['checkpoint-5'])
 
   rmSync(filler)
   const events = await runUntil({ ...config, resume_from_checkpoint: true }, Number.POSITIVE_INFINITY)

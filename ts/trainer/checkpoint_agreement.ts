@@ -40,6 +40,7 @@ const mayDiffer: readonly (keyof Config)[] = [
   'eval_on_start',
   'per_device_eval_batch_size',
   'report_to',
+  'logging_dir',
   'disable_tqdm',
   'output_dir',
   'adapter_output_dir',
