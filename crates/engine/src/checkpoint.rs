@@ -9,6 +9,7 @@ use crate::Result;
 use crate::ctx::write as write_elements;
 use crate::error::Code;
 use crate::formats::hf_folder::SavedDtype;
+use crate::formats::peft::{Part, tensor_name};
 use crate::formats::safetensors::SafetensorsFile;
 use crate::formats::write::{TensorBytes, save_safetensors};
 use crate::formats::{ModelFiles, StoredDtype};
@@ -139,12 +140,17 @@ fn kind_name(kind: Kind) -> &'static str {
     }
 }
 
-/// The file holds what is trained, and nothing else.
+/// The file holds what is trained, and beside it at most the embedding and the head that go with an
+/// adapter: they are not trained, and follow from the base model again.
 fn load_adapter(model: &Model, path: &Path) -> Result<()> {
     let file = SafetensorsFile::open(path)?;
+    let beside = [&model.embedding, &model.head].map(|l| tensor_name(&l.name, Part::Weight));
     let mut lacking: BTreeSet<&str> = model.params.iter().map(|p| p.name.as_str()).collect();
     for entry in file.entries() {
         let Some(param) = model.params.iter().find(|param| param.name == entry.name) else {
+            if beside.contains(&entry.name) {
+                continue;
+            }
             let (path, name) = (path.into(), entry.name.clone());
             return Err(CheckpointError::Unknown { path, name }.into());
         };

@@ -26,8 +26,17 @@ fn lora(r: usize) -> Method {
 
 /// An adapter on every linear, with the modules of a JSON list trained whole beside it.
 fn lora_beside(r: usize, modules: &str) -> Method {
+    lora_options(r, r#""all-linear""#, modules)
+}
+
+/// An adapter on the linears of a JSON list, the head trained whole.
+fn lora_on(r: usize, targets: &str) -> Method {
+    lora_options(r, targets, r#"["lm_head"]"#)
+}
+
+fn lora_options(r: usize, targets: &str, modules: &str) -> Method {
     let json = format!(
-        r#"{{"r":{r},"loraAlpha":8,"loraDropout":0.1,"targetModules":"all-linear","bias":"none",
+        r#"{{"r":{r},"loraAlpha":8,"loraDropout":0.1,"targetModules":{targets},"bias":"none",
             "modulesToSave":{modules},"useRslora":false}}"#
     );
     Method::Lora(serde_json::from_str::<LoraOptions>(&json).expect("options"))
@@ -131,7 +140,12 @@ fn a_checkpoint_of_another_training_is_refused_by_name() {
         ("llama-yarn", lora(2), "lora_A.weight` is F32 [4, "),
         ("llama-bias", lora(4), "lm_head.weight` is F32 [97, "),
         ("bloom-hub", lora(4), "lm_head.weight` is F32 [97, "),
-        ("llama-yarn", lora_beside(4, "[]"), "`base_model.model.lm_head.weight` is none that"),
+        ("llama-yarn", lora_on(4, "[\"q_proj\"]"), "is none that is trained here"),
+        (
+            "llama-yarn",
+            lora_beside(4, "[]"),
+            "`base_model.model.lm_head.weight.exp_avg`, which nothing",
+        ),
         (
             "llama-yarn",
             lora_beside(4, r#"["lm_head", "norm"]"#),

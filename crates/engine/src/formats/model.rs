@@ -166,10 +166,12 @@ impl ModelFiles {
     pub fn fingerprint(&self) -> String {
         let mut hash = Fnv::default();
         hash.add(self.config.to_string().as_bytes());
-        for (info, place) in self.tensors.iter().zip(&self.places) {
+        let mut tensors: Vec<_> = self.tensors.iter().zip(&self.places).collect();
+        tensors.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        for (info, place) in tensors {
             hash.add(format!("{} {} {:?}", info.name, info.dtype, info.shape).as_bytes());
-            let sample = info.bytes.min(FINGERPRINT_BYTES);
-            hash.add(&self.files[place.file].map[place.begin..place.begin + sample]);
+            let from = &self.files[place.file].map[place.begin..];
+            hash.add(&from[..from.len().min(info.bytes).min(FINGERPRINT_BYTES)]);
         }
         format!("{:016x}", hash.0)
     }
