@@ -1,15 +1,14 @@
 // Checkpoints that a run can't go on from, on the real program and engine: one message, the exit status, all as it was.
 
-import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { cpSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { native } from '../../ts/native/index.js'
 import { runWords } from '../cli/help.js'
 import { folderOf } from '../folder.js'
-import { writeGoldenModel } from './model.js'
 import { configIn, runUntil } from './resume.js'
 
-/** A run of the embedded golden that was interrupted after step 3, as a config file. */
+/** A run of a tiny model that was interrupted after step 3, as a config file. */
 const interrupted = async (t: ExecutionContext) => {
   const folder = folderOf(t)
   const config = configIn(folder, { lora: { r: 4 } })
@@ -40,7 +39,8 @@ const cases: [title: string, status: number, fact: RegExp, wrong: (place: Place)
     4,
     /the model \([0-9a-f]{16}\) is not the one/,
     ({ folder }) => {
-      const model = writeGoldenModel(join(folder, 'other'))
+      const model = join(folder, 'other')
+      cpSync(join(folder, 'model'), model, { recursive: true })
       const path = join(model, 'config.json')
       writeFileSync(path, JSON.stringify({ ...JSON.parse(readFileSync(path, 'utf8')), rms_norm_eps: 1e-3 }))
       return ['--model_name_or_path', model]

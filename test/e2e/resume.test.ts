@@ -4,8 +4,8 @@ import test from 'ava'
 import { folderOf } from '../folder.js'
 import { brokenAndStraight, combinations, randomOf, threePoints } from './resume.js'
 
-/** `npm run torture` runs all of them; this is every fifth, which meets each method, optimizer and option. */
-const sample = combinations.filter(({ values }, at) => values.optim === 'adamw_torch')
+/** `npm run torture` runs all of them. */
+const sample = combinations.filter(({ inSample, values }) => inSample && values.optim === 'adamw_torch')
 
 for (const [seed, { name, values }] of sample.entries()) {
   const points = threePoints(randomOf(seed))

@@ -4,33 +4,47 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type ConfigInput, type Plan, type TrainEvent, train } from '../../ts/index.js'
-import { rows, shortTemplate, writeGoldenModel } from './model.js'
+import { rows, shortTemplate, writeRandomModel, writeTokenizer } from './model.js'
 
 export const totalSteps = 20
 
 export interface Combination {
   name: string
+  /** Each method is in it with each optimizer, and the other options in turn. */
+  inSample: boolean
   values: Partial<ConfigInput>
 }
 
 const optimizers = ['adamw_torch', 'adamw_8bit', 'paged_adamw_32bit', 'paged_adamw_8bit'] as const
 const nf4 = { load_in_4bit: true, bnb_4bit_quant_type: 'nf4', bnb_4bit_use_double_quant: true } as const
 
+/** So that weights, and the matrices of an adapter of rank 64, have the 4,096 values from which 8-bit state begins. */
+const size = {
+  hidden_size: 64,
+  intermediate_size: 96,
+  num_hidden_layers: 2,
+  num_attention_heads: 4,
+  vocab_size: 97,
+}
+
 /** Every combination that there is: without an adapter there is nothing to drop. */
-export const combinations: Combination[] = (['full', 'LoRA', 'QLoRA'] as const).flatMap((method) =>
-  optimizers.flatMap((optim) =>
-    (method === 'full' ? [0] : [0, 0.2]).flatMap((lora_dropout) =>
-      [true, false].map((packing) => ({
-        name: `${method}, ${optim}, dropout ${lora_dropout}, packing ${packing}`,
-        values: {
-          optim,
-          packing,
-          ...(method === 'full' ? {} : { lora: { target_modules: 'all-linear' as const, lora_dropout } }),
-          ...(method === 'QLoRA' ? { quantization: nf4 } : {}),
-        },
-      })),
-    ),
-  ),
+export const combinations: Combination[] = (['full', 'LoRA', 'QLoRA'] as const).flatMap((method, at) =>
+  optimizers.flatMap((optim, turn) => {
+    const dropouts = method === 'full' ? [0] : [0, 0.2]
+    const options = dropouts.flatMap((dropout) => [true, false].map((packing) => ({ dropout, packing })))
+    return options.map(({ dropout: lora_dropout, packing }, option) => ({
+      name: `${method}, ${optim}, dropout ${lora_dropout}, packing ${packing}`,
+      inSample: option === (at + turn) % options.length,
+      values: {
+        optim,
+        packing,
+        ...(method === 'full'
+          ? {}
+          : { lora: { r: 64, target_modules: 'all-linear' as const, lora_dropout } }),
+        ...(method === 'QLoRA' ? { quantization: nf4 } : {}),
+      },
+    }))
+  }),
 )
 
 /** A config of 20 steps over two epochs and a bit, evaluated on the way; its files are made in `folder`. */
@@ -42,11 +56,13 @@ export const configIn = (folder: string, values: Partial<ConfigInput>) => {
   ]
   writeFileSync(data_path, JSON.stringify(rows(17)))
   writeFileSync(eval_data_path, JSON.stringify(rows(3)))
+  const model_name_or_path = writeRandomModel(join(folder, 'model'), size)
+  writeTokenizer(model_name_or_path)
   return {
     max_steps: totalSteps,
     gradient_accumulation_steps: 2,
     ...values,
-    model_name_or_path: writeGoldenModel(join(folder, 'model')),
+    model_name_or_path,
     data_path,
     eval_data_path,
     output_dir: join(folder, 'out'),
