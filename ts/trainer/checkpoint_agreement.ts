@@ -31,6 +31,8 @@ const mayDiffer: readonly (keyof Config)[] = [
   'threads',
   'memory',
   'gradient_checkpointing',
+  'offload_optimizer',
+  'offload_param',
   // They change what is said and kept on the way.
   'logging_strategy',
   'logging_steps',
