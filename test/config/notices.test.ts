@@ -54,7 +54,6 @@ test('what is not offered says what to use', (t) => {
       /bfloat16/,
     ],
     [['--optim', 'paged_adamw_32bit'], /adamw_torch/],
-    [['--resume_from_checkpoint'], /anew/],
     [['--memory', '8GiB,8GiB'], /one size.*plan/],
     [['--max_steps', '0'], /above 0/],
   ]

@@ -3,9 +3,12 @@
 import { existsSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
+import { readCheckpoint } from '../../ts/trainer/checkpoint_files.js'
+import { checkpointsIn } from '../../ts/trainer/checkpoints.js'
 import { folderOf } from '../folder.js'
 import { writeRandomModel, writeTokenizer } from './model.js'
 import { start } from './program.js'
+import { configIn } from './resume.js'
 
 /** A run whose one step takes far longer than the test waits. */
 const longRun = (t: ExecutionContext): { folder: string; words: string[] } => {
@@ -56,3 +59,62 @@ test.serial('a second signal ends at once', async (t) => {
   t.true(status === 130 || status === 143, String(status))
   t.false(existsSync(join(folder, 'new', 'out', 'adapter_model.safetensors')))
 })
+
+/** A run of many short steps, which says each of them. */
+const shortSteps = (t: ExecutionContext): { output: string; words: string[] } => {
+  const folder = folderOf(t)
+  const { output_dir: output, ...config } = configIn(folder, { max_steps: 400 })
+  const file = join(folder, 'run.json')
+  writeFileSync(file, JSON.stringify({ ...config, save_strategy: 'no', logging_steps: 1 }))
+  return { output, words: ['train', file, '--output_dir', output] }
+}
+
+for (const [name, status] of [
+  ['SIGINT', 130],
+  ['SIGTERM', 143],
+] as const) {
+  test.serial(`${name} between steps saves the last whole one, and says how to go on from it`, async (t) => {
+    const { output, words } = shortSteps(t)
+    const first = start(words)
+    await until(first.said, /'epoch'[^\n]*\n.*'epoch'/s)
+    first.child.kill(name)
+    const interrupted = await first.ended
+    t.is(interrupted.status, status)
+    const [, step, path = ''] =
+      /^Interrupted after (\d+) of 400 steps; the last whole one is in (.*)$/m.exec(interrupted.stdout) ?? []
+    t.is(path, join(output, `checkpoint-${step}`))
+    const others = ['loss.png', 'loss.svg', 'report.html']
+    t.deepEqual(readdirSync(output).sort(), [`checkpoint-${step}`, ...others])
+    t.true(
+      interrupted.stderr.endsWith(
+        `error: interrupted\nhint: Start the command again with --resume_from_checkpoint ${path} to go on from there.\n`,
+      ),
+    )
+
+    const second = start([...words, '--resume_from_checkpoint', path])
+    await until(second.said, /^Resumed from .*: \d+ steps? (is|are) done\n.*'epoch'/ms)
+    const lines = (text: string): string[] => text.split('\n').filter((line) => line.startsWith("{'loss'"))
+    second.child.kill('SIGKILL')
+    await second.ended
+    t.is(
+      lines(interrupted.stdout).length,
+      Number(step),
+      'a line for each step that is saved, and for no other',
+    )
+  })
+}
+
+test.serial(
+  'a second signal ends at once while the first one saves, and nothing half-written is taken',
+  async (t) => {
+    const { output, words } = shortSteps(t)
+    const { child, ended, said } = start(words)
+    await until(said, /'epoch'/)
+    child.kill('SIGINT')
+    child.kill('SIGTERM')
+    const { status } = await ended
+    t.true(status === 130 || status === 143, String(status))
+    const whole = existsSync(output) ? (await checkpointsIn(output)).map(({ path }) => path) : []
+    for (const path of whole) await t.notThrowsAsync(readCheckpoint(path))
+  },
+)

@@ -62,7 +62,7 @@ test('an interrupted run and a failed one leave what there was', async (t) => {
   const first = base(t)
   const { events } = await run(interrupted.engine, first, { signal: controller.signal })
   t.is(events.at(-1)?.type, 'interrupted')
-  t.deepEqual(readdirSync(first.output_dir).sort(), pictures)
+  t.deepEqual(readdirSync(first.output_dir).sort(), ['checkpoint-1', ...pictures])
   t.regex(readFileSync(join(first.output_dir, 'report.html'), 'utf8'), /Interrupted after 1 of 3 steps/)
 
   const diverged = recordedEngine({
@@ -193,7 +193,7 @@ async function* laterSteps(): AsyncGenerator<TrainEvent> {
   }
   yield { type: 'start', ...start, gradientAccumulationSteps: 1 }
   yield { ...step, ...rest, step: 3 }
-  yield { type: 'interrupted', step: 3, totalSteps: 4 }
+  yield { type: 'interrupted', step: 3, totalSteps: 4, checkpoint: null }
 }
 
 test('a run that goes on shows what came before, and keeps its folder of events', async (t) => {

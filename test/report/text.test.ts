@@ -273,7 +273,7 @@ test('notices, evaluations, what was saved and an interruption are said in a lin
     { type: 'saved', what: 'adapter', path: 'out' },
     { type: 'checked', what: 'adapter', path: 'out', largestDeviation: 0, bound: 0 },
     { type: 'checked', what: 'model', path: 'out', largestDeviation: 1e-6, bound: 1e-5 },
-    { type: 'interrupted', step: 2, totalSteps: 4 },
+    { type: 'interrupted', step: 2, totalSteps: 4, checkpoint: null },
   ])
   t.deepEqual(stdout.lines, [
     'Note: use_cache has no effect',

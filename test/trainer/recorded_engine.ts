@@ -1,6 +1,6 @@
 // An engine for tests of the loop: it keeps what it is asked and answers what the test says. It computes nothing.
 
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type {
   EngineOptions,
@@ -44,6 +44,7 @@ export interface Answers {
   step?: (index: number, batch: StepBatch) => StepReport | Failed | Promise<StepReport | Failed>
   saveAdapter?: Failed
   checkSaved?: Failed
+  saveState?: Failed
 }
 
 /** What the engine was asked, in order. */
@@ -125,6 +126,7 @@ export const recordedEngine = (answers: Answers = {}): { engine: TrainEngine; as
             storedVocabSize: 128,
             maxPositions: 64,
             unusedTensors: [],
+            fingerprint: '0123456789abcdef',
             plan,
             ...answers.info,
           })
@@ -151,6 +153,16 @@ export const recordedEngine = (answers: Answers = {}): { engine: TrainEngine; as
           asked.calls.push(`saveAdapter ${base}`)
           if (answers.saveAdapter) return answers.saveAdapter
           writeFileSync(join(dir, 'adapter_config.json'), '{}')
+          return { done: true }
+        },
+        async saveState(dir, base) {
+          asked.calls.push(`saveState ${base}`)
+          if (answers.saveState) return answers.saveState
+          writeFileSync(join(dir, 'optimizer.safetensors'), String(asked.batches.length))
+          return { done: true }
+        },
+        async loadState(dir) {
+          asked.calls.push(`loadState ${readFileSync(join(dir, 'optimizer.safetensors'))}`)
           return { done: true }
         },
         async saveModel(dir) {

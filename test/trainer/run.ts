@@ -25,6 +25,7 @@ export const base = (t: ExecutionContext, rows = 6) => {
     per_device_train_batch_size: 1,
     gradient_accumulation_steps: 2,
     logging_steps: 1,
+    save_strategy: 'no' as const,
     lora: {},
   }
 }

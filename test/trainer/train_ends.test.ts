@@ -70,7 +70,7 @@ test('a step that fails ends the run with its code, the session closed, nothing 
   t.false(existsSync(values.output_dir))
 })
 
-test('the signal drops the step that runs: interrupted, closed, nothing saved', async (t) => {
+test('the signal drops the step that runs and saves the last whole one: interrupted, closed', async (t) => {
   const controller = new AbortController()
   const { engine, asked } = recordedEngine({
     step: (i, batch) => {
@@ -81,21 +81,32 @@ test('the signal drops the step that runs: interrupted, closed, nothing saved', 
   })
   const values = base(t)
   const events = await collect(engine, values, { signal: controller.signal })
-  t.deepEqual(events.at(-1), { type: 'interrupted', step: 1, totalSteps: 3 })
+  t.deepEqual(events.at(-1), {
+    type: 'interrupted',
+    step: 1,
+    totalSteps: 3,
+    checkpoint: join(values.output_dir, 'checkpoint-1'),
+  })
   t.is(asked.calls.at(-1), 'close')
-  t.false(existsSync(values.output_dir))
+  t.deepEqual(readdirSync(values.output_dir), ['checkpoint-1'])
 })
 
 test('a signal that comes between two steps ends the run before the next', async (t) => {
   const controller = new AbortController()
   const { engine, asked } = recordedEngine()
   const events: TrainEvent[] = []
-  for await (const event of trainWith(engine, config(base(t)), { signal: controller.signal })) {
+  const values = base(t)
+  for await (const event of trainWith(engine, config(values), { signal: controller.signal })) {
     events.push(event)
     if (event.type === 'step') controller.abort()
   }
   t.is(asked.batches.length, 1)
-  t.deepEqual(events.at(-1), { type: 'interrupted', step: 1, totalSteps: 3 })
+  t.deepEqual(events.at(-1), {
+    type: 'interrupted',
+    step: 1,
+    totalSteps: 3,
+    checkpoint: join(values.output_dir, 'checkpoint-1'),
+  })
 })
 
 test('a signal that was given before the run loads nothing', async (t) => {
@@ -152,7 +163,7 @@ test('a run without rows or without a folder says what is missing', async (t) =>
 })
 
 test('the API says what has no effect, before anything is done', async (t) => {
-  const values = { ...base(t), save_strategy: 'steps' as const }
+  const values = { ...base(t), max_steps: 2 }
   for await (const event of train(values)) {
     t.like(event, { type: 'notice' })
     break

@@ -11,18 +11,4 @@ export const notYet: readonly Rule[] = [
     hint: 'Use adamw_torch: the same steps with f32 state, which takes 8 bytes for each trained parameter.',
     refuse: true,
   },
-  {
-    option: 'resume_from_checkpoint',
-    when: ({ resume_from_checkpoint: from }) => from !== null && from !== false,
-    say: () => 'training cannot be resumed yet',
-    hint: 'Leave resume_from_checkpoint out and start anew.',
-    refuse: true,
-  },
-  {
-    option: 'save_strategy',
-    when: ({ save_strategy: strategy }) => strategy !== 'no',
-    say: () => 'checkpoints are not written yet; the result is written at the end',
-    hint: '',
-    refuse: false,
-  },
 ]

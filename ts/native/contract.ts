@@ -92,6 +92,9 @@ export interface Session {
   saveModel(dir: string): Promise<{ done: boolean } | Failed>
   /** JSON of Checked: reads back what saveAdapter or saveModel wrote to dir; OUTPUT where it is not what is in memory. */
   checkSaved(dir: string): Promise<{ json: string } | Failed>
+  /** Weights and optimizer's state, into the folder of an unfinished checkpoint. Works after `cancel`, too. */
+  saveState(dir: string, baseModelName: string): Promise<{ done: boolean } | Failed>
+  loadState(dir: string): Promise<{ done: boolean } | Failed>
   /** Stops what runs at the next block: it answers with the code CANCELLED, and so does every later call that computes. */
   cancel(): void
   close(): Promise<{ done: boolean } | Failed>
@@ -242,6 +245,8 @@ export interface SessionInfo {
   eosIds?: number[]
   threads: number
   isa: string
+  /** What a checkpoint knows the base model by. */
+  fingerprint: string
   plan: Plan
 }
 

@@ -94,6 +94,10 @@ export const textReport = ({ lines, progress, progressStyle }: TextOutputs): Rep
         print(evalLine(log))
         if (training !== undefined && progress.isTTY === true) show(training)
       })
+      .with({ type: 'resumed' }, ({ path, step }) =>
+        print(`Resumed from ${path}: ${step} ${step === 1 ? 'step is' : 'steps are'} done`),
+      )
+      .with({ type: 'saved', what: 'checkpoint' }, ({ path }) => print(`Saved checkpoint to ${path}`))
       .with({ type: 'saved' }, ({ what, path }) => {
         endBar(plainLineMs)
         print(`Saved ${what} to ${path}`)
@@ -105,9 +109,10 @@ export const textReport = ({ lines, progress, progressStyle }: TextOutputs): Rep
           } those in memory`,
         ),
       )
-      .with({ type: 'interrupted' }, ({ step, totalSteps }) => {
+      .with({ type: 'interrupted' }, ({ step, totalSteps, checkpoint }) => {
         endBar(plainLineMs)
-        print(`Interrupted after ${step} of ${totalSteps} steps; nothing was saved`)
+        const saved = checkpoint === null ? 'nothing was saved' : `the last whole one is in ${checkpoint}`
+        print(`Interrupted after ${step} of ${totalSteps} steps; ${saved}`)
       })
       .with({ type: 'done' }, ({ log }) => {
         endBar(plainLineMs)

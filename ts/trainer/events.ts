@@ -67,6 +67,14 @@ export interface LoadedEvent {
   elapsedMs: number
 }
 
+/** Weights, optimizer and log are those of a checkpoint: the run goes on from there. */
+export interface ResumedEvent {
+  type: 'resumed'
+  path: string
+  /** Whole steps that are done. */
+  step: number
+}
+
 /** What the loop is about to do. */
 export interface StartEvent {
   type: 'start'
@@ -132,7 +140,7 @@ export interface EvalEvent {
 /** A folder or a file is whole at its place. */
 export interface SavedEvent {
   type: 'saved'
-  what: 'adapter' | 'model' | 'tokenizer' | 'state' | 'report'
+  what: 'adapter' | 'model' | 'tokenizer' | 'state' | 'checkpoint' | 'report'
   path: string
 }
 
@@ -148,6 +156,8 @@ export interface InterruptedEvent {
   /** Whole steps that were done. */
   step: number
   totalSteps: number
+  /** The folder that `resume_from_checkpoint` goes on from. null: no step is saved. */
+  checkpoint: string | null
 }
 
 /** The closing line of Hugging Face's log. */
@@ -176,6 +186,7 @@ export type TrainEvent =
   | DownloadedEvent
   | LoadingEvent
   | LoadedEvent
+  | ResumedEvent
   | StartEvent
   | StepEvent
   | LogEvent

@@ -1,4 +1,5 @@
-// The training loop, visible in one function: batch → step → events. Prints nothing and writes no file.
+// The training loop, visible in one function: batch → step → events. Prints nothing and writes no file: when a
+// checkpoint is due it asks for one.
 
 import type { Config } from '../config/index.js'
 import { gather, type Padding, stepsOf } from '../data/batches.js'
@@ -29,8 +30,30 @@ export interface Progress {
   totalSteps: number
   epoch: number
   tokens: number
+  /** Of the losses of all steps, and of those since the last line of the log. */
+  lossSum: number
+  lossSumSinceLog: number
+  stepsSinceLog: number
+  /** Whether an evaluation was due after `step` and has not come to its end. */
+  evaluationPending: boolean
+  /** Time in the loop, with that of the runs that this one goes on from. */
+  elapsedMs: number
   log_history: LogLine[]
 }
+
+/** Nothing is done yet. */
+export const progressAt = (totalSteps: number): Progress => ({
+  step: 0,
+  totalSteps,
+  epoch: 0,
+  tokens: 0,
+  lossSum: 0,
+  lossSumSinceLog: 0,
+  stepsSinceLog: 0,
+  evaluationPending: false,
+  elapsedMs: 0,
+  log_history: [],
+})
 
 export interface LoopInput {
   session: Pick<Session, 'step' | 'evaluate'>
@@ -40,7 +63,10 @@ export interface LoopInput {
   evaluation: TokenRows | null
   order: RowOrder
   padding: Padding
+  /** Where the run is: a resumed one goes on from there. */
   progress: Progress
+  /** Writes a checkpoint of `progress`. */
+  checkpoint: (progress: Progress) => AsyncGenerator<TrainEvent>
   signal: AbortSignal | undefined
 }
 
@@ -54,16 +80,19 @@ export async function* trainLoop(input: LoopInput): AsyncGenerator<TrainEvent, T
   progress.totalSteps = length.totalSteps
   yield startEvent(config, length, schedule, train.usable.length)
 
-  if (config.eval_on_start) yield* evaluated(input)
-  const started = performance.now()
-  let lossSum = 0
-  let lossSumSinceLog = 0
-  let stepsSinceLog = 0
-  for (let epoch = 0; progress.step < length.totalSteps; epoch++) {
+  if (config.eval_on_start && progress.step === 0) yield* evaluated(input)
+  const started = performance.now() - progress.elapsedMs
+  if (progress.evaluationPending) yield* evaluated(input)
+  let stepsInEpoch = progress.step % length.stepsPerEpoch
+  for (
+    let epoch = Math.floor(progress.step / length.stepsPerEpoch);
+    progress.step < length.totalSteps;
+    epoch++
+  ) {
     const rows =
       order === 'shuffled' ? shuffled(train.usable, config.data_seed ?? config.seed, epoch) : train.usable
-    let stepsInEpoch = 0
-    for (const microBatches of stepsOf(rows, { microBatchRows, gradientAccumulationSteps: accumulation })) {
+    const left = rows.subarray(stepsInEpoch * accumulation * microBatchRows)
+    for (const microBatches of stepsOf(left, { microBatchRows, gradientAccumulationSteps: accumulation })) {
       if (progress.step === length.totalSteps) break
       throwIfCancelled(signal)
       const learningRate = learningRateAt(schedule, progress.step)
@@ -73,35 +102,40 @@ export async function* trainLoop(input: LoopInput): AsyncGenerator<TrainEvent, T
       progress.step += 1
       progress.epoch = epochAfter(epoch, stepsInEpoch, accumulation, length.microBatchesPerEpoch)
       progress.tokens += report.tokens
-      lossSum += report.loss
-      lossSumSinceLog += report.loss
-      stepsSinceLog += 1
-      yield stepEvent(progress, report, learningRate, performance.now() - started)
+      progress.lossSum += report.loss
+      progress.lossSumSinceLog += report.loss
+      progress.stepsSinceLog += 1
+      progress.elapsedMs = performance.now() - started
 
       const at = {
         step: progress.step,
         totalSteps: length.totalSteps,
         epochEnds: stepsInEpoch === length.stepsPerEpoch,
       }
+      progress.evaluationPending = input.evaluation !== null && evaluationIsDue(config, at)
+      // From here on whoever interrupts finds a whole step, and whether it is still to be evaluated.
+      yield stepEvent(progress, report, learningRate)
       if (logIsDue(config, at)) {
         const log = {
-          loss: lossSumSinceLog / stepsSinceLog,
+          loss: progress.lossSumSinceLog / progress.stepsSinceLog,
           grad_norm: report.gradNorm,
           learning_rate: learningRate,
           epoch: progress.epoch,
           step: progress.step,
         }
-        lossSumSinceLog = 0
-        stepsSinceLog = 0
+        progress.lossSumSinceLog = 0
+        progress.stepsSinceLog = 0
         progress.log_history.push(log)
         yield { type: 'log', log }
       }
-      if (evaluationIsDue(config, at)) yield* evaluated(input)
-      // HOOK checkpoints: here a step is whole, logged and evaluated; `progress`, the session and the schedule's
-      // position are all that a checkpoint has to hold, and a resumed run enters the two loops at `progress`.
+      if (progress.evaluationPending) yield* evaluated(input)
+      progress.elapsedMs = performance.now() - started
+      if (saveIsDue(config, at)) yield* input.checkpoint(progress)
     }
+    stepsInEpoch = 0
   }
-  return closingLine(config, train.usable.length, progress, lossSum, (performance.now() - started) / 1000)
+  progress.elapsedMs = performance.now() - started
+  return closingLine(config, train.usable.length, progress)
 }
 
 const scheduleOf = (config: Config, { totalSteps }: RunLength): Schedule => ({
@@ -128,10 +162,9 @@ const startEvent = (
 })
 
 const stepEvent = (
-  { step, totalSteps, epoch }: Progress,
+  { step, totalSteps, epoch, elapsedMs }: Progress,
   report: StepReport,
   learningRate: number,
-  elapsedMs: number,
 ): StepEvent => ({
   type: 'step',
   step,
@@ -174,6 +207,13 @@ const evaluationIsDue = (config: Config, at: Moment): boolean => {
   return at.step % interval === 0 || at.step === at.totalSteps
 }
 
+/** By steps a checkpoint also comes at the end, as in Transformers. */
+const saveIsDue = (config: Config, at: Moment): boolean => {
+  if (config.save_strategy === 'epoch') return epochIsOver(at)
+  if (config.save_strategy === 'no') return false
+  return at.step % intervalOf(at.totalSteps, config.save_steps) === 0 || at.step === at.totalSteps
+}
+
 async function* evaluated(input: LoopInput): AsyncGenerator<TrainEvent> {
   const { session, config, evaluation, padding, progress, signal } = input
   if (evaluation === null) return
@@ -181,16 +221,16 @@ async function* evaluated(input: LoopInput): AsyncGenerator<TrainEvent> {
   const { step, epoch } = progress
   const log = yield* evaluate({ session, rows: evaluation, batchRows, padding, step, epoch, signal })
   progress.log_history.push(log)
+  progress.evaluationPending = false
 }
 
 /** The rows of a run are counted as Transformers counts them: whole schedule, full batches under `max_steps`. */
 const closingLine = (
   config: Config,
   trainRows: number,
-  { step, epoch }: Progress,
-  lossSum: number,
-  runtime: number,
+  { step, epoch, lossSum, elapsedMs }: Progress,
 ): TrainLog => {
+  const runtime = elapsedMs / 1000
   const stepRows = config.per_device_train_batch_size * config.gradient_accumulation_steps
   const rows = config.max_steps > 0 ? step * stepRows : trainRows * config.num_train_epochs
   return {

@@ -69,7 +69,7 @@ export const writeWhole = async (path: string, content: string | Uint8Array): Pr
 }
 
 /** Makes a rename last through a power cut. Windows can't open folders, and needs no such step. */
-const syncFolder = async (path: string): Promise<void> => {
+export const syncFolder = async (path: string): Promise<void> => {
   if (process.platform === 'win32') return
   const folder = await open(path, 'r')
   try {
@@ -90,7 +90,9 @@ const reasons: Record<string, [why: string, hint: string]> = {
   ENAMETOOLONG: ['the name is too long', 'Choose a shorter name.'],
 }
 
-const outputError = (error: unknown, what: string): LoraTrainError => {
+/** `OUTPUT`, with what went wrong and what to do. What is a `LoraTrainError` already stays as it is. */
+export const outputError = (error: unknown, what: string): LoraTrainError => {
+  if (error instanceof LoraTrainError) return error
   const code = (error as NodeJS.ErrnoException).code ?? 'unknown'
   const [why, hint] = reasons[code] ?? [code, 'Choose another output_dir.']
   return new LoraTrainError('OUTPUT', `${what}: ${why}`, hint)

@@ -1,6 +1,10 @@
 // `trainer_state.json`: what Transformers keeps of a run, under its keys, unrounded.
 
+import type { Config } from '../config/index.js'
+import type { Plan } from '../native/contract.js'
 import type { EvalEvent, LogEvent, TrainLog } from './events.js'
+import type { Progress } from './loop.js'
+import { intervalOf, runLength } from './schedule.js'
 
 /** A line of `log_history`. */
 export type LogLine = LogEvent['log'] | EvalEvent['log'] | TrainLog
@@ -37,3 +41,23 @@ export const stateText = (state: TrainerState): string => {
   const entries = Object.entries({ ...fixed, ...state }).sort(([a], [b]) => (a < b ? -1 : 1))
   return `${JSON.stringify(Object.fromEntries(entries), null, 2)}\n`
 }
+
+/** What is kept of a run of `trainRows` rows that has come to `progress`. */
+export const stateOf = (
+  config: Config,
+  trainRows: number,
+  { step, totalSteps, epoch, tokens, log_history }: Progress,
+  plan: Plan,
+): TrainerState => ({
+  epoch,
+  eval_steps: intervalOf(totalSteps, config.eval_steps ?? config.logging_steps),
+  global_step: step,
+  log_history,
+  logging_steps: intervalOf(totalSteps, config.logging_steps),
+  max_steps: totalSteps,
+  num_input_tokens_seen: tokens,
+  num_train_epochs: runLength(trainRows, config).epochs,
+  save_steps: intervalOf(totalSteps, config.save_steps),
+  total_flos: tokens * plan.flopsPerToken,
+  train_batch_size: config.per_device_train_batch_size,
+})

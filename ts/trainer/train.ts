@@ -18,14 +18,26 @@ import type {
 } from '../native/contract.js'
 import { LoraTrainError, unwrap } from '../native/errors.js'
 import { isCancelled, polled, queued, throwIfCancelled } from './cancel.js'
+import {
+  agreementOf,
+  optionsThatAgree,
+  refuseOtherModel,
+  refuseOtherOptions,
+  refuseOtherRun,
+} from './checkpoint_agreement.js'
+import type { Checkpoint } from './checkpoint_files.js'
+import { type Checkpointing, checkpointingOf, progressOf } from './checkpointing.js'
+import { removeLeftovers } from './checkpoints.js'
+import { refuseFullDisk } from './disk.js'
 import type { DataEvent, HubEvent, Split, TrainEvent } from './events.js'
-import { type Progress, type RowOrder, trainLoop } from './loop.js'
+import { type Progress, progressAt, type RowOrder, trainLoop } from './loop.js'
 import { makeFolders, statePath, writeWhole } from './output.js'
-import { intervalOf, runLength } from './schedule.js'
-import { stateText, type TrainerState } from './state.js'
+import { beginningOf } from './resume.js'
+import { runLength } from './schedule.js'
+import { stateOf, stateText } from './state.js'
 
 export interface TrainOptions {
-  /** Ends the run: the step that runs is dropped, and the last event is `interrupted`. */
+  /** Ends the run: the step that runs is dropped, the last whole one saved; the last event is `interrupted`. */
   signal?: AbortSignal
 }
 
@@ -52,45 +64,50 @@ export async function* trainWith(
 ): AsyncGenerator<TrainEvent> {
   const { signal, order = 'shuffled' } = options
   const places = placesOf(config)
-  const progress: Progress = { step: 0, totalSteps: 0, epoch: 0, tokens: 0, log_history: [] }
+  let progress = progressAt(0)
   const folders = await makeFolders([places.outputDir, places.resultDir])
   let session: Session | undefined
+  let checkpointing: Checkpointing | undefined
   const cancel = (): void => session?.cancel()
   signal?.addEventListener('abort', cancel)
   try {
-    // The adapter names the model as the config does; everything else reads the paths.
-    const local = yield* download(config, options.rows ? ['model'] : ['model', 'tokenizer'], signal)
-    // Reading the rows may take long: what is wrong with the model's files is said before.
-    unwrap(await engine.plan(JSON.stringify(engineOptions(local))))
-    throwIfCancelled(signal)
-    const data = yield* options.rows ? givenData(options.rows) : readData(engine, config, local, signal)
-    const { lengthMax, vocabulary } = data
-    const optionsJson = JSON.stringify({ ...withSeqLength(engineOptions(local), lengthMax), ...vocabulary })
-    const plan = unwrapJson<Plan>(await engine.plan(optionsJson))
-    yield { type: 'plan', plan }
-    refuseTooLarge(plan)
-    throwIfCancelled(signal)
-
+    const { data, optionsJson, plan, begun, ...agreed } = yield* prepare(engine, config, options, places)
+    const { train, evaluation, tokenizer } = data
     session = engine.openSession(optionsJson)
     const model = yield* load(session)
     for (const message of modelNotices(model, data)) yield { type: 'notice', message }
-    const { train, evaluation } = data
     refuseUnknownTokens(data.paths.train, train, model.vocabSize)
     if (evaluation !== null) refuseUnknownTokens(data.paths.eval, evaluation, model.vocabSize)
-    const padding = paddingOf(config, data.tokenizer)
-    const log = yield* trainLoop({ session, config, train, evaluation, order, padding, progress, signal })
+    if (begun !== null) {
+      refuseOtherModel(begun, model.fingerprint)
+      unwrap(await session.loadState(begun.path))
+      progress = progressOf(begun)
+      yield { type: 'resumed', path: begun.path, step: progress.step }
+    }
+    const trainerState = (at: Progress): string => stateText(stateOf(config, train.usable.length, at, plan))
+    const agreement = { ...agreed.agreement, model: model.fingerprint }
+    checkpointing = checkpointingOf({
+      ...{ session, config, outputDir: places.outputDir, tokenizer, agreement, begun, trainerState },
+    })
+    const padding = paddingOf(config, tokenizer)
+    const { write: checkpoint } = checkpointing
+    const log = yield* trainLoop({
+      ...{ session, config, train, evaluation, order, padding, progress, checkpoint, signal },
+    })
     // The run is whole: what it has learnt is saved, even where the signal comes now.
     signal?.removeEventListener('abort', cancel)
 
     progress.log_history.push(log)
-    yield* save(session, config, data.tokenizer, places.resultDir)
+    yield* save(session, config, tokenizer, places.resultDir)
     const path = statePath(places.outputDir)
-    await writeWhole(path, stateText(stateOf(config, train, progress, plan)))
+    await writeWhole(path, trainerState(progress))
     yield { type: 'saved', what: 'state', path }
     yield { type: 'done', log, savedTo: places.resultDir }
   } catch (error) {
     if (!isCancelled(error)) throw error
-    yield { type: 'interrupted', step: progress.step, totalSteps: progress.totalSteps }
+    const { step, totalSteps } = progress
+    if (checkpointing && step > (checkpointing.last()?.step ?? 0)) yield* checkpointing.write(progress)
+    yield { type: 'interrupted', step, totalSteps, checkpoint: checkpointing?.last()?.path ?? null }
   } finally {
     signal?.removeEventListener('abort', cancel)
     // Whoever stops listening in the middle leaves work behind; the session must not wait for it.
@@ -100,8 +117,53 @@ export async function* trainWith(
   }
 }
 
+/** All that is known before the model is loaded. */
+interface Prepared {
+  data: RunData
+  /** What the session is opened with. */
+  optionsJson: string
+  plan: Plan
+  agreement: ReturnType<typeof agreementOf>
+  begun: Checkpoint | null
+}
+
+/** Finds the checkpoint, brings the model here, reads the rows, plans; refuses what can't work or has no room. */
+async function* prepare(
+  engine: TrainEngine,
+  config: Config,
+  { signal, order = 'shuffled', rows }: RunOptions,
+  places: Places,
+): AsyncGenerator<TrainEvent, Prepared> {
+  for (const folder of new Set(Object.values(places))) await removeLeftovers(folder)
+  const { checkpoint: begun, notices: said } = await beginningOf(config, places.outputDir)
+  for (const message of said) yield { type: 'notice', message }
+  if (begun !== null) refuseOtherOptions(begun, optionsThatAgree(config, order))
+  // The adapter names the model as the config does; everything else reads the paths.
+  const local = yield* download(config, rows ? ['model'] : ['model', 'tokenizer'], signal)
+  // Reading the rows may take long: what is wrong with the model's files is said before.
+  unwrap(await engine.plan(JSON.stringify(engineOptions(local))))
+  throwIfCancelled(signal)
+  const data = yield* rows ? givenData(rows) : readData(engine, config, local, signal)
+  const { lengthMax, vocabulary } = data
+  const optionsJson = JSON.stringify({ ...withSeqLength(engineOptions(local), lengthMax), ...vocabulary })
+  const plan = unwrapJson<Plan>(await engine.plan(optionsJson))
+  yield { type: 'plan', plan }
+  refuseTooLarge(plan)
+  const agreement = agreementOf(config, order, data.train)
+  if (begun !== null) refuseOtherRun(begun, agreement)
+  const length = runLength(data.train.usable.length, config)
+  await refuseFullDisk({ config, plan, length, step: begun?.run.step ?? 0, ...places })
+  throwIfCancelled(signal)
+  return { data, optionsJson, plan, agreement, begun }
+}
+
+interface Places {
+  outputDir: string
+  resultDir: string
+}
+
 /** Where the log goes, and where the adapter or the model goes. */
-const placesOf = (config: Config): { outputDir: string; resultDir: string } => {
+const placesOf = (config: Config): Places => {
   const { output_dir: outputDir, adapter_output_dir: adapterDir } = config
   if (outputDir === null) throw missing('output_dir')
   return { outputDir, resultDir: config.lora === null ? outputDir : (adapterDir ?? outputDir) }
@@ -271,25 +333,6 @@ async function* save(
   }
   yield { type: 'checked', path, ...unwrapJson<Checked>(await session.checkSaved(path)) }
 }
-
-const stateOf = (
-  config: Config,
-  train: TokenRows,
-  { step, totalSteps, epoch, tokens, log_history }: Progress,
-  plan: Plan,
-): TrainerState => ({
-  epoch,
-  eval_steps: intervalOf(totalSteps, config.eval_steps ?? config.logging_steps),
-  global_step: step,
-  log_history,
-  logging_steps: intervalOf(totalSteps, config.logging_steps),
-  max_steps: totalSteps,
-  num_input_tokens_seen: tokens,
-  num_train_epochs: runLength(train.usable.length, config).epochs,
-  save_steps: intervalOf(totalSteps, config.save_steps),
-  total_flos: tokens * plan.flopsPerToken,
-  train_batch_size: config.per_device_train_batch_size,
-})
 
 const unwrapJson = <T>(result: Parameters<typeof unwrap<{ json: string }>>[0]): T =>
   JSON.parse(unwrap(result).json) as T

@@ -37,6 +37,8 @@ pub enum Error {
     #[error(transparent)]
     Check(#[from] crate::model::check::CheckError),
     #[error(transparent)]
+    Checkpoint(#[from] crate::checkpoint::CheckpointError),
+    #[error(transparent)]
     Config(#[from] crate::families::ConfigError),
     #[error(transparent)]
     Model(#[from] crate::model::ModelError),
@@ -63,6 +65,7 @@ impl Error {
             Error::Candle(_) => Code::Internal,
             Error::Cancelled => Code::Cancelled,
             Error::Check(e) => e.code(),
+            Error::Checkpoint(e) => e.code(),
             Error::Config(e) => e.code(),
             Error::Model(e) => e.code(),
             Error::Optimizer(e) => e.code(),
@@ -84,6 +87,7 @@ impl Error {
             }
             Error::Cancelled => "Start again to go on.".into(),
             Error::Check(e) => e.hint(),
+            Error::Checkpoint(e) => e.hint(),
             Error::Config(e) => e.hint(),
             Error::Model(e) => e.hint(),
             Error::Optimizer(e) => e.hint(),

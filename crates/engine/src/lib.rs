@@ -4,6 +4,7 @@
 //! weight. There is no autograd tape: each op in [`ops`] is a pair of functions, `forward` and
 //! `backward`. Nothing here knows of Node, of options' defaults, or prints.
 
+pub mod checkpoint;
 pub mod ctx;
 pub mod decoder;
 pub mod error;

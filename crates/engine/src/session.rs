@@ -1,5 +1,6 @@
 //! A model, its optimizer and what the bridge may ask of them. Belongs to one thread.
 
+use crate::checkpoint;
 use crate::ctx::{Ctx, Precision};
 use crate::decoder::MicroBatch;
 use crate::error::{Code, Result};
@@ -48,6 +49,8 @@ pub struct SessionInfo {
     pub unused_tensors: Vec<String>,
     pub threads: usize,
     pub isa: &'static str,
+    /// What a checkpoint knows the base model by. See [`ModelFiles::fingerprint`].
+    pub fingerprint: String,
     pub plan: Plan,
 }
 
@@ -125,6 +128,7 @@ impl Session {
             unused_tensors: model.unused_tensors.clone(),
             threads: rayon::current_num_threads(),
             isa: ctx.isa.name(),
+            fingerprint: files.fingerprint(),
             plan,
         };
         Ok((Session { files, model, trainer, signal: signal.clone() }, info))
@@ -163,6 +167,16 @@ impl Session {
             Some(_) => check::adapter(&mut self.model, dir),
             None => check::model(&mut self.model, &self.files, dir),
         }
+    }
+
+    /// Writes weights and optimizer's state into an unfinished checkpoint. Also after the signal.
+    pub fn save_state(&self, dir: &Path, base_model_name: &str) -> Result<()> {
+        checkpoint::save(&self.model, &self.files, &self.trainer, dir, base_model_name)
+    }
+
+    /// Goes on from a checkpoint: the next step is the one after its last.
+    pub fn load_state(&mut self, dir: &Path) -> Result<()> {
+        checkpoint::load(&self.model, &mut self.trainer, dir)
     }
 
     /// Writes the whole model as a Hugging Face folder.

@@ -134,6 +134,29 @@ impl Session {
         })
     }
 
+    /// Weights and optimizer's state, into an unfinished checkpoint. Works after `cancel`, too.
+    #[napi(ts_return_type = "Promise<Done | Failed>")]
+    pub fn save_state(
+        &self,
+        env: Env,
+        dir: String,
+        base_model_name: String,
+    ) -> Result<Object<'static>> {
+        self.worker.call(&env, move |slot| {
+            open(slot)?.save_state(&PathBuf::from(dir), &base_model_name)?;
+            Ok(Done { done: true })
+        })
+    }
+
+    /// Goes on from a checkpoint's weights, optimizer's state and step.
+    #[napi(ts_return_type = "Promise<Done | Failed>")]
+    pub fn load_state(&self, env: Env, dir: String) -> Result<Object<'static>> {
+        self.worker.call(&env, move |slot| {
+            open(slot)?.load_state(&PathBuf::from(dir))?;
+            Ok(Done { done: true })
+        })
+    }
+
     #[napi(ts_return_type = "Promise<Done | Failed>")]
     pub fn save_model(&self, env: Env, dir: String) -> Result<Object<'static>> {
         self.worker.call(&env, move |slot| {

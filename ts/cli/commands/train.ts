@@ -4,6 +4,7 @@ import { z } from 'zod'
 import { forTraining, notices } from '../../config/index.js'
 import { LoraTrainError } from '../../native/errors.js'
 import { createReport, withReports } from '../../report/index.js'
+import type { InterruptedEvent } from '../../trainer/events.js'
 import { trainWith } from '../../trainer/train.js'
 import { configCommand } from '../command.js'
 import { json } from '../options.js'
@@ -25,13 +26,20 @@ export const train = configCommand({
     })
     for (const message of notices(resolved)) report({ type: 'notice', message })
     const engine = await world.engine()
-    let interrupted = false
+    let interrupted: InterruptedEvent | undefined
     const events = trainWith(engine, config, { signal: world.interruptible() })
     for await (const event of withReports(resolved, events, world.env)) {
       report(event)
-      interrupted = event.type === 'interrupted'
+      if (event.type === 'interrupted') interrupted = event
     }
-    if (interrupted)
-      throw new LoraTrainError('CANCELLED', 'interrupted', 'Start the command again to train anew.')
+    if (interrupted === undefined) return
+    const { checkpoint } = interrupted
+    throw new LoraTrainError(
+      'CANCELLED',
+      'interrupted',
+      checkpoint === null
+        ? 'Start the command again to train anew.'
+        : `Start the command again with --resume_from_checkpoint ${checkpoint} to go on from there.`,
+    )
   },
 })

@@ -105,7 +105,8 @@ export const savingOptions = {
     .enum(strategies)
     .default('steps')
     .meta({
-      description: 'When to write a checkpoint.',
+      description:
+        'When to write a checkpoint: never, each save_steps steps and at the end, or after each epoch.',
       ...saving,
     }),
   save_steps: interval.default(500).meta({
@@ -119,7 +120,7 @@ export const savingOptions = {
     .nullable()
     .default(null)
     .meta({
-      description: 'Checkpoints to keep; older ones are removed.',
+      description: 'Checkpoints to keep; an older one is removed when the new one is whole.',
       ...saving,
       default_text: 'all',
     }),
@@ -128,7 +129,7 @@ export const savingOptions = {
     .nullable()
     .default(null)
     .meta({
-      description: 'Checkpoint folder to go on from; true: the newest in output_dir.',
+      description: 'Checkpoint folder to go on from; true: the newest whole one in output_dir.',
       ...saving,
       default_text: 'none',
     }),

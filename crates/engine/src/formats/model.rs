@@ -163,6 +163,21 @@ impl ModelFiles {
         Ok(tensor?)
     }
 
+    /// 16 hexadecimal digits that follow from the config, and from each tensor's name, dtype, shape and
+    /// first values: another model has others. Reads a page of each tensor; is no proof against forgery.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Fnv::default();
+        hash.add(self.config.to_string().as_bytes());
+        let mut tensors: Vec<_> = self.tensors.iter().zip(&self.places).collect();
+        tensors.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        for (info, place) in tensors {
+            hash.add(format!("{} {} {:?}", info.name, info.dtype, info.shape).as_bytes());
+            let from = &self.files[place.file].map[place.begin..];
+            hash.add(&from[..from.len().min(info.bytes).min(FINGERPRINT_BYTES)]);
+        }
+        format!("{:016x}", hash.0)
+    }
+
     /// Gives the pages of a tensor back to the system, once it was converted. Unknown names do nothing.
     pub fn release(&self, name: &str) {
         if let Ok((info, place)) = self.find(name) {
@@ -217,6 +232,26 @@ fn bytes_in_file(info: &TensorInfo, place: &Place) -> usize {
             span(&info.shape, strides).expect("the reader counted it") * info.dtype.block().1
         }
         _ => info.bytes,
+    }
+}
+
+/// What is read of each tensor for the fingerprint.
+const FINGERPRINT_BYTES: usize = 1024;
+
+/// FNV-1a with 64 bits (Fowler, Noll, Vo).
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Fnv {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+        }
     }
 }
 

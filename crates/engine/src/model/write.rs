@@ -15,13 +15,18 @@ const SHARD_BYTES_MAX: u64 = 5_000_000_000;
 /// model was stored in; what was quantised is written as f32. The names are those of the files. The
 /// config names the rows that the vocabulary has now, and the tokenizer's ids.
 pub fn write(model: &Model, files: &ModelFiles, dir: &Path) -> Result<()> {
+    write_as(model, files, dir, stored_dtype(files))
+}
+
+/// As [`write`], in a dtype of the caller's choice.
+pub fn write_as(model: &Model, files: &ModelFiles, dir: &Path, dtype: SavedDtype) -> Result<()> {
     let tensors = written(model, files);
     let (config, generation_config) = configs(model, files);
     let to_write = ModelToWrite {
         config: &config,
         generation_config: generation_config.as_ref(),
         tensors: &tensors,
-        dtype: stored_dtype(files),
+        dtype,
         max_shard_bytes: SHARD_BYTES_MAX,
     };
     write_model_folder(dir, &to_write, |stored| {
