@@ -135,7 +135,7 @@ test('a config alone is enough to plan, and train says what is missing', async (
   const words = ['--data_path', data, '--output_dir', join(folder, 'out'), '--tokenizer_name', whole]
   const ended = await runWords(['train', '--model', alone, ...words], engine)
   t.is(ended.status, 4)
-  t.regex(ended.stderr, /alone: the folder has neither model\.safetensors nor/)
+  t.regex(ended.stderr, /alone: the folder has no model\.safetensors or pytorch_model\.bin/)
   t.false(existsSync(join(folder, 'out')))
 })
 
