@@ -5,13 +5,6 @@ import type { Rule } from './rules.js'
 
 export const notYet: readonly Rule[] = [
   {
-    option: 'optim',
-    when: ({ optim }) => optim !== 'adamw_torch',
-    say: ({ optim }) => `optim ${optim} is not built yet`,
-    hint: 'Use adamw_torch: the same steps with f32 state, which takes 8 bytes for each trained parameter.',
-    refuse: true,
-  },
-  {
     option: 'resume_from_checkpoint',
     when: ({ resume_from_checkpoint: from }) => from !== null && from !== false,
     say: () => 'training cannot be resumed yet',
