@@ -7,13 +7,14 @@ import { gemm } from './gemm.js'
 import { loadWarning, othersShare } from './load.js'
 import { examine, machineLine } from './machine.js'
 import { memory } from './memory.js'
+import { optimizer } from './optimizer.js'
 import { peer } from './peer.js'
 import { table } from './table.js'
 import { tokenize } from './tokenize.js'
 import { train } from './train.js'
 import { readWords } from './words.js'
 
-const benchmarks: readonly Benchmark[] = [gemm, train, memory, peer, tokenize]
+const benchmarks: readonly Benchmark[] = [gemm, optimizer, train, memory, peer, tokenize]
 
 const print = (text: string): boolean => process.stdout.write(`${text}\n`)
 const log = (text: string): boolean => process.stderr.write(`${text} …\n`)

@@ -7,6 +7,7 @@ import { figure, repeated } from '../../bench/figure.js'
 import { lineOf } from '../../bench/gemm.js'
 import { busyShare, loadWarning } from '../../bench/load.js'
 import { isaLine } from '../../bench/machine.js'
+import { ratioLine, updateLine } from '../../bench/optimizer.js'
 import { comparison } from '../../bench/peer.js'
 import { root } from '../../bench/places.js'
 import { jsonLines } from '../../bench/process.js'
@@ -56,7 +57,7 @@ test('`npm run bench -- nonsense` names the benchmarks and measures nothing', (t
   t.is(status, 2)
   t.is(stdout, '')
   t.regex(stderr, /no benchmark nonsense/)
-  t.regex(stderr, /gemm, train, memory, peer, tokenize/)
+  t.regex(stderr, /gemm, optimizer, train, memory, peer, tokenize/)
 })
 
 test('of repeated times the best counts, and the median tells how noisy the machine is', (t) => {
@@ -165,4 +166,23 @@ test('a steady neighbour is named, which no spread shows', (t) => {
   t.is(busyShare([cpu(1, 1)], [cpu(1, 1)]), 0)
   t.deepEqual(loadWarning([0.01, 0.05]), [])
   t.regex(loadWarning([0.01, 0.6])[0] ?? '', /^NOISY MACHINE: other programs take 60 %/)
+})
+
+test('optimizers stand beside the bytes they move, and 8 bits beside f32', (t) => {
+  const update = (name: string, rate: number) =>
+    ({
+      case: name,
+      isa: 'avx2',
+      mparams_per_s: rate,
+      limit_mparams_per_s: 1000,
+      bytes: 28,
+      spread: 0,
+    }) as const
+  const [plain, eight] = [update('adamw', 600), update('adamw8bit', 900)]
+  t.like(updateLine(plain), { case: 'adamw avx2', ratio: 0.6, limitName: '28 bytes each' })
+  t.deepEqual(
+    ratioLine([plain, eight]).map((line) => 'text' in line && line.text),
+    ['8-bit AdamW: 1.50 × the parameters per second of f32'],
+  )
+  t.deepEqual(ratioLine([plain]), [])
 })

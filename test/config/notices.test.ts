@@ -53,7 +53,6 @@ test('what is not offered says what to use', (t) => {
       ['--load_in_4bit', '--lora_r', '4', '--bnb_4bit_quant_type', 'nf4', '--bnb_4bit_compute_dtype', 'fp16'],
       /bfloat16/,
     ],
-    [['--optim', 'paged_adamw_32bit'], /adamw_torch/],
     [['--memory', '8GiB,8GiB'], /one size.*plan/],
     [['--max_steps', '0'], /above 0/],
   ]

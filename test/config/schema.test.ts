@@ -97,6 +97,15 @@ test('the engine gets the values under its own names', (t) => {
   t.deepEqual(engineOptions(ConfigSchema.parse({ model_name_or_path: 'm' })).method, { kind: 'full' })
 })
 
+test('an optimizer is an arithmetic and a place for its state', (t) => {
+  const optimizer = (optim?: string) =>
+    engineOptions(ConfigSchema.parse({ model_name_or_path: 'm', output_dir: 'out', optim })).optimizer
+  t.like(optimizer(), { kind: 'adamw', paged: false })
+  t.like(optimizer('adamw_8bit'), { kind: 'adamw8bit', paged: false })
+  t.like(optimizer('paged_adamw_8bit'), { kind: 'adamw8bit', paged: true, stateDir: 'out' })
+  t.like(optimizer('paged_adamw_32bit'), { kind: 'adamw32bit', paged: true, stateDir: 'out' })
+})
+
 test('4-bit weights get what BitsAndBytesConfig says', (t) => {
   const optionsOf = (quantization: object) =>
     engineOptions(ConfigSchema.parse({ model_name_or_path: 'm', bf16: true, lora: {}, quantization }))

@@ -1,6 +1,12 @@
 // From a config to the engine's options: names change, values don't. The only place that knows both.
 
-import type { EngineOptions, GenerateOptions, Method, Quantization } from '../native/contract.js'
+import type {
+  EngineOptions,
+  GenerateOptions,
+  Method,
+  OptimizerOptions,
+  Quantization,
+} from '../native/contract.js'
 import { parseBytes } from './memory.js'
 import type { SamplingConfig } from './options/sampling.js'
 import type { Config } from './schema.js'
@@ -46,6 +52,14 @@ const saveEmbeddingLayersOf = ({ lora }: Config): EngineOptions['saveEmbeddingLa
   return lora.save_embedding_layers ? 'always' : 'never'
 }
 
+/** Which arithmetic an `optim` is, and whether its state lies in a mapped file. */
+const optimizers: Record<Config['optim'], Pick<OptimizerOptions, 'kind' | 'paged'>> = {
+  adamw_torch: { kind: 'adamw', paged: false },
+  adamw_8bit: { kind: 'adamw8bit', paged: false },
+  paged_adamw_8bit: { kind: 'adamw8bit', paged: true },
+  paged_adamw_32bit: { kind: 'adamw32bit', paged: true },
+}
+
 /** The options of `openSession`, which computes on one device. */
 export const engineOptions = (config: Config): EngineOptions => ({
   model: config.model_name_or_path,
@@ -56,9 +70,8 @@ export const engineOptions = (config: Config): EngineOptions => ({
   quantization: quantizationOf(config),
   adapter: null,
   optimizer: {
-    kind: 'adamw',
-    paged: false,
-    stateDir: null,
+    ...optimizers[config.optim],
+    stateDir: config.output_dir,
     beta1: config.adam_beta1,
     beta2: config.adam_beta2,
     eps: config.adam_epsilon,

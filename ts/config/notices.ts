@@ -1,14 +1,10 @@
-// What a config's reader should know: what has no effect, what is not built yet, what is refused.
+// What a config's reader should know: what has no effect, what is refused.
 
 import { LoraTrainError } from '../native/errors.js'
-import { notYet } from './not_yet.js'
 import { type Given, told } from './origin.js'
 import { lasting } from './refused.js'
 import { missing, type Resolved } from './resolve.js'
-import type { Rule } from './rules.js'
 import type { TrainConfig } from './schema.js'
-
-const rules: readonly Rule[] = [...lasting, ...notYet]
 
 /** Where the option, or the first option of the section, was given. */
 const originOf = ({ origins }: Resolved, option: string): Given | undefined => {
@@ -27,7 +23,7 @@ const originOf = ({ origins }: Resolved, option: string): Given | undefined => {
 export const notices = (resolved: Resolved): string[] => [
   ...resolved.said,
   ...resolved.ignored.map(({ id, origin, why }) => `${told(id, origin)} has no effect: ${why}`),
-  ...rules
+  ...lasting
     .filter(
       ({ refuse, when, option }) =>
         !refuse && originOf(resolved, option) !== undefined && when(resolved.config),
@@ -40,7 +36,7 @@ export type Purpose = 'computing' | 'planning'
 
 /** The refusals that `checkOffered` would throw, without throwing: `lora-train config` shows them all. */
 export const refusals = (resolved: Resolved, purpose: Purpose = 'computing'): LoraTrainError[] =>
-  rules
+  lasting
     .filter(({ refuse, when }) => refuse && when(resolved.config))
     .filter(({ unlessPlanning }) => !(unlessPlanning && purpose === 'planning'))
     .map(

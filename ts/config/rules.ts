@@ -1,4 +1,4 @@
-// What a rule about a whole config looks like: used for what is not built yet, is not offered, or has no effect.
+// What a rule about a whole config looks like: used for what is not offered, or has no effect.
 
 import type { Config } from './schema.js'
 

@@ -135,7 +135,8 @@ export interface Quantization {
 
 /** AdamW. */
 export interface OptimizerOptions {
-  kind: 'adamw'
+  /** torch's AdamW, and bitsandbytes' with 32 and with 8 bits of state. */
+  kind: 'adamw' | 'adamw32bit' | 'adamw8bit'
   /** The state lies in a mapped file, which the system may evict from memory. */
   paged: boolean
   /** The folder of that file; null: the system's temporary folder. */

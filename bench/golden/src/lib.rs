@@ -2,6 +2,7 @@
 //! `npm run golden -- DIR…` calls it for any folder of the goldens' shape; the tests call it for those
 //! that are there. Checks only: nothing here is part of the product.
 
+mod adamw;
 mod model;
 mod nf4;
 pub mod report;
@@ -17,7 +18,7 @@ use std::path::Path;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
-        "{path}: neither a folder with `expected.safetensors` or with `gguf_sha256` in `expected.json`, nor an NF4 file"
+        "{path}: neither a folder with `expected.safetensors` or with `gguf_sha256` in `expected.json`, nor a file of NF4 codes or of optimizer trajectories"
     )]
     NotAGolden { path: String },
     #[error("{path}: {source}")]
@@ -36,10 +37,10 @@ pub enum Error {
     Engine(#[from] engine::Error),
 }
 
-/// Compares one folder, or the file of a codec.
+/// Compares one folder, or the file of a codec or of optimizers.
 pub fn check(dir: &Path) -> Result<Report, Error> {
     if dir.is_file() {
-        return nf4::check(dir);
+        return if adamw::is_trajectories(dir)? { adamw::check(dir) } else { nf4::check(dir) };
     }
     if dir.join("expected.safetensors").is_file() {
         return model::check(dir);

@@ -9,6 +9,11 @@ pub const LOSS_REL: f64 = 1e-5;
 /// Bytes of a codec's codes, scales and values.
 pub const CODEC_DIFFERING: f64 = 0.0;
 
+/// Parameters along an optimizer's trajectory, absolute.
+pub const PARAMETERS_ABS: f64 = 1e-7;
+/// The maxima of 8-bit codes, in units of their last place.
+pub const ABSMAX_ULPS: f64 = 1.0;
+
 /// The real model's references are f64; these hold what f32 can differ by.
 pub mod real {
     /// The norm of all gradients, relative.

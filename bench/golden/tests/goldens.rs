@@ -76,6 +76,13 @@ fn nf4_codecs() {
 }
 
 #[test]
+fn optimizer_trajectories() {
+    check_all([root().join("test/goldens/adamw.safetensors")]);
+    let Some(shared) = shared() else { return };
+    check_all([shared.join("goldens/adamw.safetensors")]);
+}
+
+#[test]
 fn the_real_model() {
     let Some(shared) = shared() else { return };
     if std::env::var_os("LORA_TRAIN_SMOLLM2").is_none() {

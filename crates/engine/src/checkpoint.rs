@@ -137,6 +137,8 @@ fn checked_metadata(file: &SafetensorsFile, path: &Path, kind: Kind) -> Result<u
 fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Adamw => "adamw",
+        Kind::Adamw32bit => "adamw32bit",
+        Kind::Adamw8bit => "adamw8bit",
     }
 }
 

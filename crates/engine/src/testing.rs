@@ -31,23 +31,6 @@ impl Drop for TempFolder {
     }
 }
 
-/// The path of a file or folder of the shared reference results, `None` where they are not on this
-/// machine; the caller then skips by name. With `CI=true` their absence fails.
-pub(crate) fn shared(name: &str) -> Option<PathBuf> {
-    let beside_checkout = || {
-        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
-        workspace.and_then(Path::parent).map(|parent| parent.join("shared"))
-    };
-    let folder = std::env::var_os("LORA_TRAIN_SHARED").map(PathBuf::from).or_else(beside_checkout);
-    let path = folder.map(|folder| folder.join(name)).filter(|path| path.exists());
-    let ci = std::env::var_os("CI").is_some_and(|value| value == "true");
-    assert!(path.is_some() || !ci, "../shared/{name} is missing");
-    if path.is_none() {
-        println!("skipped: ../shared/{name} is not on this machine");
-    }
-    path
-}
-
 /// Numbers in ±2, the same for the same seed.
 pub(crate) fn values(seed: u64, n: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678;

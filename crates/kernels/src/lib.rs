@@ -10,6 +10,7 @@ pub mod adamw;
 pub mod attention;
 mod blocks;
 pub mod dropout;
+pub mod dynamic;
 pub mod elementwise;
 pub mod gemm;
 pub mod isa;

@@ -108,7 +108,9 @@ export const optimizerOptions = {
     .enum(optimizers)
     .default('adamw_torch')
     .meta({
-      description: 'Optimizer: AdamW with f32 state.',
+      description:
+        'AdamW: adamw_torch keeps 8 bytes of state for each trained parameter, adamw_8bit 2 (block-wise codes, as bitsandbytes). ' +
+        'paged_*: the state lies in a mapped file in output_dir, which the system may evict from memory.',
       ...optimizer,
       value_aliases: {
         adamw: 'adamw_torch',

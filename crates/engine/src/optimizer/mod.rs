@@ -4,6 +4,7 @@
 
 mod error;
 mod layout;
+mod mapped;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -13,7 +14,7 @@ pub use error::OptimizerError;
 use crate::Result;
 use crate::formats::StoredDtype;
 use crate::model::Model;
-use crate::ops::adamw::{self, AdamWStep};
+use crate::ops::adamw::{self, AdamWStep, Moment8};
 use layout::{Layout, Part, State};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,7 +47,15 @@ pub struct OptimizerOptions {
 pub enum Kind {
     /// `torch.optim.AdamW`, f32 state.
     Adamw,
+    /// bitsandbytes' AdamW with 32 bits: f32 state, another order of operations.
+    Adamw32bit,
+    /// bitsandbytes' AdamW with 8 bits: state in block-wise dynamic codes, that of tensors under
+    /// [`MIN_8BIT_VALUES`] values as `Adamw32bit`.
+    Adamw8bit,
 }
+
+/// The least values of a tensor whose state is kept in 8 bits: bitsandbytes' `min_8bit_size`.
+pub const MIN_8BIT_VALUES: usize = 4096;
 
 /// AdamW with its state, beside a model's parameters.
 pub struct Optimizer {
@@ -58,7 +67,8 @@ pub struct Optimizer {
 /// A tensor of the state: a view of the optimizer's own, or of what is to be restored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StateTensor<'a> {
-    /// The parameter's name, a dot, and what of it: `exp_avg`, `exp_avg_sq`.
+    /// The parameter's name, a dot, and what of it: torch's `exp_avg` and `exp_avg_sq`, or
+    /// bitsandbytes' `state1`, `state2`, `absmax1` and `absmax2`.
     pub name: String,
     pub dtype: StoredDtype,
     pub shape: Vec<usize>,
@@ -74,10 +84,16 @@ pub fn state_bytes(kind: Kind, shape: &[usize]) -> u64 {
 
 impl Optimizer {
     /// All state is zero.
+    ///
+    /// # Errors
+    /// [`OptimizerError::StateFile`] where the state is paged and its file can't be made.
     pub fn new(model: &Model, options: &OptimizerOptions) -> Result<Optimizer> {
         let params = model.params.iter().map(|p| (p.name.as_str(), p.value.dims()));
         let layout = Layout::of(options.kind, params);
-        let store = Store::zeroed(layout.bytes);
+        let store = match options.paged && layout.bytes > 0 {
+            true => Store::mapped(options.state_dir.as_deref(), layout.bytes)?,
+            false => Store::in_memory(layout.bytes),
+        };
         Ok(Optimizer { options: options.clone(), layout, store })
     }
 
@@ -99,10 +115,20 @@ impl Optimizer {
                 step,
                 grad_scale: grad_scale as f32,
             };
+            let (ctx, p, g) = (&model.ctx, &param.value, &param.grad);
             match state {
-                State::F32(parts) => {
-                    let moments = self.store.f32s(parts.each_ref().map(|p| p.bytes.clone()));
-                    adamw::update(&model.ctx, &step, &param.value, &param.grad, moments)?;
+                State::F32(order, parts) => {
+                    let moments = self.store.slices(parts).map(bytemuck::cast_slice_mut);
+                    adamw::update(ctx, *order, &step, p, g, moments)?;
+                }
+                State::Bits8(parts) => {
+                    let [codes1, codes2, absmax1, absmax2] = self.store.slices(parts);
+                    let moment = |codes, absmax| Moment8 {
+                        codes,
+                        absmax: bytemuck::cast_slice_mut::<u8, f32>(absmax),
+                    };
+                    let moments = [moment(codes1, absmax1), moment(codes2, absmax2)];
+                    adamw::update8(ctx, &step, p, g, moments)?;
                 }
             }
         }

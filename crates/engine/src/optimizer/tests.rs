@@ -1,4 +1,5 @@
-//! The state by name: what is shown is what is taken back, and what does not fit is refused.
+//! The state by name: what is shown is what is taken back, what does not fit is refused, and where it
+//! lies changes no bit.
 
 use super::*;
 use crate::ctx::{Ctx, Precision, read, write};
@@ -7,8 +8,10 @@ use crate::model::{self, LoadOptions, Method};
 use crate::signal::Signal;
 use std::path::Path;
 
-fn open(kind: Kind) -> (Model, Optimizer) {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../test/goldens/models/llama-bias");
+const KINDS: [Kind; 3] = [Kind::Adamw, Kind::Adamw32bit, Kind::Adamw8bit];
+
+fn open(kind: Kind, paged: bool) -> (Model, Optimizer) {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../test/goldens/models/llama-yarn");
     let files = ModelFiles::open(&dir).expect("the golden opens");
     let load = LoadOptions { method: &Method::Full, quantization: None, seed: 1 };
     let model = model::load(&Ctx::cpu(Precision::F32), &files, load, &Signal::default());
@@ -22,7 +25,7 @@ fn open(kind: Kind) -> (Model, Optimizer) {
     }
     let options = OptimizerOptions {
         kind,
-        paged: false,
+        paged,
         state_dir: None,
         beta1: 0.9,
         beta2: 0.999,
@@ -40,27 +43,20 @@ fn bits(model: &Model) -> Vec<u32> {
     model.params.iter().flat_map(|p| values(p).into_iter().map(f32::to_bits)).collect()
 }
 
-/// Copies of the state's bytes, and the state made of them.
-fn copied(optimizer: &Optimizer) -> Vec<(StateTensor<'_>, Vec<u8>)> {
-    optimizer.state_tensors().into_iter().map(|t| (t.clone(), t.bytes.to_vec())).collect()
-}
-
 #[test]
 fn a_restored_optimizer_goes_on_to_the_same_bits() {
-    for kind in [Kind::Adamw] {
-        let (model, mut straight) = open(kind);
+    for kind in KINDS {
+        let (model, mut straight) = open(kind, false);
         for step in 1..=3 {
             straight.update(&model, 1e-3, 2.0, step).expect("a step");
         }
-        let saved = copied(&straight);
-        let mut tensors: Vec<StateTensor> =
-            saved.iter().map(|(t, bytes)| StateTensor { bytes, ..t.clone() }).collect();
+        let mut tensors = straight.state_tensors();
         tensors.reverse();
-        let (_, mut resumed) = open(kind);
+        let (_, mut resumed) = open(kind, false);
         resumed.restore(&tensors).expect("its own state");
         assert_eq!(resumed.state_tensors(), straight.state_tensors());
 
-        let (resumed_model, _) = open(kind);
+        let (resumed_model, _) = open(kind, false);
         for (to, from) in resumed_model.params.iter().zip(&model.params) {
             let from = read::<f32, _>(&from.value, <[f32]>::to_vec).expect("values");
             write(&to.value, |to| to.copy_from_slice(&from)).expect("a value");
@@ -74,9 +70,9 @@ fn a_restored_optimizer_goes_on_to_the_same_bits() {
 
 #[test]
 fn state_that_does_not_fit_is_refused_by_name_and_changes_nothing() {
-    let (model, mut optimizer) = open(Kind::Adamw);
+    let (model, mut optimizer) = open(Kind::Adamw, false);
     optimizer.update(&model, 1e-3, 2.0, 1).expect("a step");
-    let (_, other) = open(Kind::Adamw);
+    let (_, other) = open(Kind::Adamw, false);
     let good = other.state_tensors();
     let name = good[3].name.clone();
     let changed = |change: &dyn Fn(&mut Vec<StateTensor>)| {
@@ -104,4 +100,41 @@ fn state_that_does_not_fit_is_refused_by_name_and_changes_nothing() {
     }
     optimizer.restore(&good).expect("a state of zeros");
     assert!(optimizer.state_tensors().iter().all(|t| t.bytes.iter().all(|byte| *byte == 0)));
+}
+
+#[test]
+fn paged_state_gives_the_same_bits() {
+    for kind in KINDS {
+        let (model, mut optimizer) = open(kind, false);
+        let (paged_model, mut paged) = open(kind, true);
+        for step in 1..=3 {
+            optimizer.update(&model, 1e-3, 2.0, step).expect("a step");
+            paged.update(&paged_model, 1e-3, 2.0, step).expect("a step");
+        }
+        assert!(bits(&model) == bits(&paged_model), "{kind:?}");
+        assert_eq!(optimizer.state_tensors(), paged.state_tensors(), "{kind:?}");
+    }
+}
+
+#[test]
+fn small_tensors_keep_f32_state_with_eight_bits_too() {
+    let (model, optimizer) = open(Kind::Adamw8bit, false);
+    let state = optimizer.state_tensors();
+    let of = |name: String| state.iter().find(|tensor| tensor.name == name);
+    let (mut small, mut large) = (0, 0);
+    for param in &model.params {
+        let values = param.value.elem_count();
+        let codes = of(format!("{}.state1", param.name)).expect("a first moment");
+        assert_eq!(codes.shape, param.value.dims());
+        let absmax = of(format!("{}.absmax2", param.name));
+        if values < 4096 {
+            assert_eq!((codes.dtype, absmax), (StoredDtype::F32, None));
+            small += 1;
+        } else {
+            assert_eq!(codes.dtype, StoredDtype::U8);
+            assert_eq!(absmax.map(|a| a.shape.clone()), Some(vec![values.div_ceil(256)]));
+            large += 1;
+        }
+    }
+    assert!(small > 3 && large > 3, "{small} small, {large} large");
 }

@@ -15,8 +15,9 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use crate::dynamic::SIGNED as DYNAMIC_CODE;
 pub use quantize::{BLOCK_SIZE_MAX, quantize, quantize_scales};
-pub use tables::{CODE, DYNAMIC_CODE};
+pub use tables::CODE;
 
 use crate::Isa;
 use crate::blocks::ELEMENTS;

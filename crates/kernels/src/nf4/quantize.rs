@@ -8,15 +8,16 @@
 //! offset  = mean(absmax)              in f64
 //! z       = absmax − offset
 //! absmax2 = max|z|                    per 256
-//! q       = #{midpoints of DYNAMIC_CODE < z · (1 / absmax2)}
+//! q       = nearest of DYNAMIC_CODE to z · (1 / absmax2)
 //! ```
 //! A block of zeros has the maximum 0 and the codes of 0. A value that is not finite makes the
 //! maximum, and so the block, NaN or infinite: the loss then says so.
 
 use super::NESTED_BLOCK_SIZE;
-use super::tables::{DYNAMIC_MIDPOINTS, DYNAMIC_ZERO, MIDPOINTS, ZERO};
+use super::tables::{MIDPOINTS, ZERO};
 use crate::Isa;
 use crate::blocks::ELEMENTS;
+use crate::dynamic::{SIGNED_ZERO, signed_code};
 use crate::gemm::Elements;
 use crate::simd::shells;
 use rayon::prelude::*;
@@ -127,13 +128,12 @@ fn scales_body(absmax: &[f32], offset: f32, codes: &mut [u8], absmax2: &mut [f32
         }
         *absmax2 = max_abs(&z);
         if *absmax2 == 0.0 {
-            codes.fill(DYNAMIC_ZERO);
+            codes.fill(SIGNED_ZERO);
             continue;
         }
         let factor = 1.0 / *absmax2;
         for (code, z) in codes.iter_mut().zip(z) {
-            let s = f32::from_bits(z) * factor;
-            *code = DYNAMIC_MIDPOINTS.partition_point(|midpoint| *midpoint < s) as u8;
+            *code = signed_code(f32::from_bits(z) * factor);
         }
     }
 }
