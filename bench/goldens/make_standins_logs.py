@@ -2,7 +2,8 @@
 
 usage: python make_standins_logs.py         needs torch, transformers, peft, accelerate (versions: each JSON)
 Reads test/goldens/standins/{bloom, mpt, rows.json} (make_standins.py); writes there
-expected_RUN.json   arguments, token ids and labels of each row, parameters that PEFT counts, the whole log_history
+expected_RUN.json   arguments, token ids of each row and where its answer begins, parameters that PEFT counts, the whole
+                    log_history
 mpt-adapter/        the adapter before the first step: A random, B zero
 
 Options are those of the two runs, but for what the order of sums and a random generator would decide: f32 on a CPU,
@@ -116,7 +117,8 @@ def make_adapter(base: torch.nn.Module, folder: Path) -> PeftModel:
 
 def write(name: str, arguments: dict, rows: list[dict], facts: dict) -> None:
     versions = {m.__name__: m.__version__ for m in (torch, transformers, peft)}
-    expected = {"versions": versions, "arguments": arguments} | facts | {"rows": rows}
+    places = [{"ids": r["input_ids"], "answer": r["labels"].count(IGNORED)} for r in rows]
+    expected = {"versions": versions, "arguments": arguments} | facts | {"rows": places}
     (STANDINS / f"expected_{name}.json").write_text(json.dumps(expected) + "\n")
     print(name, {k: v for k, v in facts.items() if k != "log_history"}, *facts["log_history"], sep="\n")
 
