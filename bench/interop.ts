@@ -217,10 +217,19 @@ async function* adapterRun(world: Case): AsyncGenerator<Line> {
   yield* sameScalars(world, 'its events in TensorBoard', output)
 }
 
+/** Which of the libraries the interpreter lacks. */
+const lacking = async (python: string): Promise<string[]> => {
+  const names = JSON.stringify(['torch', 'transformers', 'peft', 'tensorboard'])
+  const text = `import importlib.util, json; print(json.dumps({"lacks": [n for n in ${names} if importlib.util.find_spec(n) is None]}))`
+  return jsonLines<{ lacks: string[] }>(await outputOf(python, ['-c', text]))[0]?.lacks ?? []
+}
+
 async function* run(world: World): AsyncGenerator<Line> {
   const python = pythonOf()
-  if (python === null) {
-    const why = 'PEER_PYTHON names no Python with torch, transformers, peft and tensorboard'
+  const lacks = python === null ? [] : await lacking(python)
+  if (python === null || lacks.length > 0) {
+    const what = lacks.length > 0 ? lacks.join(', ') : 'torch, transformers, peft and tensorboard'
+    const why = python === null ? `PEER_PYTHON names no Python with ${what}` : `${python} has no ${what}`
     return yield { kind: 'skipped', bench, case: 'all', why }
   }
   const folder = mkdtempSync(join(tmpdir(), 'lora-train-interop-'))
