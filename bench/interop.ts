@@ -2,7 +2,7 @@
 // tokenizers in AutoTokenizer, the event files in TensorBoard's own reader. Scripts: `bench/interop/*.py`.
 // The runs are those of `examples/`, on their stand-ins, with steps large enough to be felt.
 
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { engineOptions, resolveValues } from '../ts/config/index.js'
@@ -173,7 +173,9 @@ async function* sameTokens(
 /** Each number of the log, found by TensorBoard's reader under its tag. */
 async function* sameScalars({ python }: Case, name: string, output: string): AsyncGenerator<Line> {
   const state = join(output, 'trainer_state.json')
-  const answer = await outputOf(python, [script('tensorboard.py'), join(output, 'runs'), state])
+  // Each run has a folder of its own there; this output folder has seen one.
+  const events = join(output, 'runs', readdirSync(join(output, 'runs'))[0] ?? '')
+  const answer = await outputOf(python, [script('tensorboard.py'), events, state])
   const [read] = jsonLines<{ scalars: Record<string, unknown[]>; wrong: string[] }>(answer)
   const found = Object.values(read?.scalars ?? {}).flat().length
   const limit = found + (read?.wrong.length ?? 0)
