@@ -24,7 +24,7 @@ const placeOf =
 /** The full fine-tuning. */
 const bloom = placeOf('bloom')
 /** The QLoRA. */
-const mpt = placeOf('mpt', '--load_in_4bit', 'true', '--target_modules', 'up_proj,down_proj')
+const mpt = placeOf('mpt', '--load_in_4bit', 'true', '--bnb_4bit_quant_type', 'nf4', '--lora')
 
 const shard = (ending: string, number: number): string =>
   `${ending === 'bin' ? 'pytorch_model' : 'model'}-0000${number}-of-00003.${ending}`
@@ -116,9 +116,8 @@ for (const [ending, sound] of [
     4,
     [/transformer\.[\w.]+/],
     withIndex(ending, (map) => {
-      const [first = '', last = ''] = [Object.keys(map)[0], Object.keys(map).at(-1)]
-      const others: Record<string, string> = { [first]: map[last] ?? '', [last]: map[first] ?? '' }
-      Object.assign(map, others)
+      const norm = Object.keys(map).find((name) => map[name] === shard(ending, 3)) ?? ''
+      map[norm] = shard(ending, 1)
     }),
     sound,
   )
