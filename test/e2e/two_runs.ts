@@ -15,7 +15,7 @@ import { type Ended, start, type Where } from './program.js'
 export const standins = join(goldens, 'standins')
 
 /** The options of both runs, as their authors wrote them. */
-const runs = fileURLToPath(new URL('../config/runs', import.meta.url))
+export const runs = fileURLToPath(new URL('../config/runs', import.meta.url))
 
 export interface LogLine {
   loss: number
