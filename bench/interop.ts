@@ -165,7 +165,7 @@ async function* sameTokens(
     value: equal,
     unit: 'texts',
     limit: texts.length,
-    limitName: 'texts',
+    limitName: 'asked',
     fault,
   })
 }
