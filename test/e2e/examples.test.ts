@@ -6,8 +6,8 @@ import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import { parse } from 'yaml'
 import { shellWords } from '../config/help.js'
+import { bloomWords, runs } from '../config/run_words.js'
 import { start } from './program.js'
-import { bloomWords, runs } from './two_runs.js'
 
 const examples = fileURLToPath(new URL('../../examples', import.meta.url))
 const textOf = (...path: string[]): string => readFileSync(join(...path), 'utf8')

@@ -5,9 +5,10 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { pythonRound } from '../../ts/report/python_number.js'
+import { bloomWords, mptWords } from '../config/run_words.js'
 import { splitSafetensors } from './model.js'
 import type { Ended } from './program.js'
-import { bloomWords, type Expected, expectedOf, linesOf, mptWords, type Place, placeOf } from './two_runs.js'
+import { type Expected, expectedOf, linesOf, type Place, placeOf } from './two_runs.js'
 
 /** What people match the log with: `runs/README.md` of the shared folder gives both. */
 const logged = /\{'loss': ([-\d.e+]+),.*'learning_rate': ([-\d.e+]+),.*'epoch': ([\d.]+)\}/

@@ -3,19 +3,14 @@
 
 import { cpSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import type { ExecutionContext } from 'ava'
-import { parse } from 'yaml'
-import { shellWords } from '../config/help.js'
+import { runs } from '../config/run_words.js'
 import { folderOf } from '../folder.js'
 import { goldens } from './model.js'
 import { type Ended, start, type Where } from './program.js'
 
 /** Made by `bench/goldens/make_standins.py` and `make_standins_logs.py`. */
 export const standins = join(goldens, 'standins')
-
-/** The options of both runs, as their authors wrote them. */
-export const runs = fileURLToPath(new URL('../config/runs', import.meta.url))
 
 export interface LogLine {
   loss: number
@@ -66,21 +61,3 @@ export const placeOf = (t: ExecutionContext): Place => {
     run: (...words) => start(words, where).ended,
   }
 }
-
-/** The first run, after `train`, word by word. */
-export const bloomWords = (): string[] => shellWords(readFileSync(join(runs, 'bloom-german.args'), 'utf8'))
-
-/** The second run as one command line: sections dotted, or flat where the name is PEFT's or bitsandbytes' own. */
-export const mptWords = (style: 'dotted' | 'flat'): string[] => {
-  const text = readFileSync(join(runs, 'mpt-30b-qlora.yaml'), 'utf8')
-  return Object.entries(parse(text) as Record<string, unknown>).flatMap(([name, value]) => {
-    if (typeof value !== 'object' || value === null) return [`--${name}`, typed(value)]
-    return Object.entries(value).flatMap(([key, inner]) => {
-      const flat = style === 'flat' && (name === 'lora' || name === 'quantization')
-      return [`--${flat ? (key === 'r' ? 'lora_r' : key) : `${name}.${key}`}`, typed(inner)]
-    })
-  })
-}
-
-/** What one types in a shell's double quotes, where \n stays as it is. */
-const typed = (value: unknown): string => String(value).replaceAll('\n', '\\n')
