@@ -85,6 +85,7 @@ test.serial('the full fine-tuning, word by word', async (t) => {
   checkLog(t, ended, expected)
   const out = join(place.folder, 'full_finetune')
   checkState(t, out, expected)
+  t.deepEqual(checkpointsIn(out), ['checkpoint-8'], 'no step 400, and the last one')
   t.true(existsSync(join(out, 'runs')), 'TensorBoard')
   for (const name of ['loss.svg', 'loss.png', 'report.html']) t.true(existsSync(join(out, name)), name)
   const { header } = splitSafetensors(join(out, 'model.safetensors'))
