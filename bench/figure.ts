@@ -37,7 +37,16 @@ export interface Note {
 
 export type Line = Figure | Skipped | Note
 
-export type Unit = 'GFLOP/s' | 'M params/s' | 'tokens/s' | 'rows/s' | 'bytes' | 's'
+export type Unit =
+  | 'GFLOP/s'
+  | 'M params/s'
+  | 'tokens/s'
+  | 'rows/s'
+  | 'bytes'
+  | 's'
+  | 'nats'
+  | 'texts'
+  | 'scalars'
 
 /** What a benchmark is given. `log` tells people what runs; it is no result. */
 export interface World {

@@ -4,6 +4,7 @@
 import { exitStatus, LoraTrainError, native } from '../ts/native/index.js'
 import type { Benchmark, Line } from './figure.js'
 import { gemm } from './gemm.js'
+import { interop } from './interop.js'
 import { loadWarning, othersShare } from './load.js'
 import { examine, machineLine } from './machine.js'
 import { memory } from './memory.js'
@@ -14,7 +15,7 @@ import { tokenize } from './tokenize.js'
 import { train } from './train.js'
 import { readWords } from './words.js'
 
-const benchmarks: readonly Benchmark[] = [gemm, optimizer, train, memory, peer, tokenize]
+const benchmarks: readonly Benchmark[] = [gemm, optimizer, train, memory, peer, tokenize, interop]
 
 const print = (text: string): boolean => process.stdout.write(`${text}\n`)
 const log = (text: string): boolean => process.stderr.write(`${text} …\n`)

@@ -46,12 +46,13 @@ export const tinyModel = (folder: string): string => {
   return model
 }
 
-/** The Python side: the interpreter that PEER_PYTHON names, and its scripts. */
+/** The interpreter that PEER_PYTHON names. */
+export const pythonOf = (): string | null => process.env.PEER_PYTHON || null
+
+/** The Python side: the interpreter, and its scripts. */
 export const peer = (): { python: string; train: string; makeFolder: string } | string => {
-  const python = process.env.PEER_PYTHON
-  if (python === undefined || python === '') {
-    return 'PEER_PYTHON names no Python with torch, transformers and peft'
-  }
+  const python = pythonOf()
+  if (python === null) return 'PEER_PYTHON names no Python with torch, transformers and peft'
   const [train, makeFolder] = [inShared('peers', 'peft_qlora.py'), inShared('peers', 'smollm2_folder.py')]
   return train === null || makeFolder === null ? noShared : { python, train, makeFolder }
 }

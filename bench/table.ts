@@ -7,9 +7,14 @@ const columns = ['case', 'measured', 'limit', 'ratio', 'spread', ''] as const
 /** Numbers are aligned at their right end. */
 const alignedRight = new Set<number>([1, 2, 3, 4])
 
+/** What is counted is a whole number. */
+const counted: ReadonlySet<Unit> = new Set<Unit>(['texts', 'scalars'])
+
 /** `12.3 GFLOP/s`, `1,234 tokens/s`, `1.5 GiB`: three digits that count, as far as the unit has them. */
 export const quantity = (value: number, unit: Unit): string => {
   if (unit === 'bytes') return formatBytes(value)
+  if (unit === 'nats') return `${value.toExponential(1)} ${unit}`
+  if (counted.has(unit)) return `${value} ${unit}`
   const digits = value >= 100 ? 0 : value >= 10 ? 1 : 2
   const number = value.toLocaleString('en-US', {
     minimumFractionDigits: digits,

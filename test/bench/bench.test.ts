@@ -5,6 +5,7 @@ import test from 'ava'
 import type { TrainingResult } from '../../bench/child/training.js'
 import { figure, repeated } from '../../bench/figure.js'
 import { lineOf } from '../../bench/gemm.js'
+import { largestDifference, requestOf } from '../../bench/interop.js'
 import { busyShare, loadWarning } from '../../bench/load.js'
 import { isaLine } from '../../bench/machine.js'
 import { ratioLine, updateLine } from '../../bench/optimizer.js'
@@ -57,7 +58,7 @@ test('`npm run bench -- nonsense` names the benchmarks and measures nothing', (t
   t.is(status, 2)
   t.is(stdout, '')
   t.regex(stderr, /no benchmark nonsense/)
-  t.regex(stderr, /gemm, optimizer, train, memory, peer, tokenize/)
+  t.regex(stderr, /gemm, optimizer, train, memory, peer, tokenize, interop/)
 })
 
 test('of repeated times the best counts, and the median tells how noisy the machine is', (t) => {
@@ -185,4 +186,23 @@ test('optimizers stand beside the bytes they move, and 8 bits beside f32', (t) =
     ['8-bit AdamW: 1.50 × the parameters per second of f32'],
   )
   t.deepEqual(ratioLine([plain]), [])
+})
+
+test('a request asks for the next token of each place first, and differences are counted over all of it', (t) => {
+  const { rows, tokens } = requestOf([[5, 6, 7]], 10, 3)
+  t.deepEqual(rows, [[5, 6, 7]])
+  t.deepEqual(
+    tokens[0]?.map((place) => [place[0], place.length]),
+    [
+      [6, 3],
+      [7, 3],
+      [0, 3],
+    ],
+  )
+  t.true(tokens.flat(2).every((token) => token >= 0 && token < 10))
+  t.is(largestDifference([[[-1, -2]]], [[[-1, -2.5]]]), 0.5)
+  t.throws(() => largestDifference([[[-1]]], [[[-1, -2]]]), { instanceOf: RangeError })
+  t.throws(() => largestDifference([], []), { instanceOf: RangeError })
+  t.is(quantity(2.04e-6, 'nats'), '2.0e-6 nats')
+  t.is(quantity(21, 'scalars'), '21 scalars')
 })

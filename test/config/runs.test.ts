@@ -1,23 +1,20 @@
 // The two runs that the project exists for: their options parse word by word, as their authors wrote them.
 
-import { readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import test from 'ava'
-import { parse } from 'yaml'
-import { forTraining, notices, refusals } from '../../ts/config/index.js'
-import { failure, resolve, shellWords } from './help.js'
+import { notices, refusals } from '../../ts/config/index.js'
+import { resolve } from './help.js'
+import { bloomWords, mptWords, runs } from './run_words.js'
 
-const pathOf = (name: string): string => fileURLToPath(new URL(`runs/${name}`, import.meta.url))
-const textOf = (name: string): string => readFileSync(pathOf(name), 'utf8')
+const pathOf = (name: string): string => join(runs, name)
 
 /** The command line of the full fine-tuning; its DeepSpeed file lies beside it. */
-const bloomWords = (): string[] =>
-  shellWords(textOf('bloom-german.args')).map((word) => (word === 'deepspeed.json' ? pathOf(word) : word))
+const germanWords = (): string[] =>
+  bloomWords().map((word) => (word === 'deepspeed.json' ? pathOf(word) : word))
 
 test('the full fine-tuning, after `train`, word by word', (t) => {
-  const resolved = resolve(...bloomWords())
+  const resolved = resolve(...germanWords())
   t.like(resolved.config, {
     model_name_or_path: 'malteos/bloom-6b4-clp-german',
     output_dir: './full_finetune',
@@ -88,30 +85,13 @@ test('the QLoRA, as a file', (t) => {
   t.is(said.filter((sentence) => sentence.includes('there is no evaluation')).length, 1)
 })
 
-/** The file as one command line: sections dotted, or flat where the name is PEFT's or bitsandbytes' own. */
-const commandLine = (style: 'dotted' | 'flat'): string[] => {
-  const values = parse(textOf('mpt-30b-qlora.yaml')) as Record<string, unknown>
-  return Object.entries(values).flatMap(([name, value]) => {
-    if (typeof value !== 'object' || value === null) return [`--${name}`, typed(value)]
-    return Object.entries(value).flatMap(([key, inner]) => {
-      const flat = style === 'flat' && (name === 'lora' || name === 'quantization')
-      return [`--${flat ? (key === 'r' ? 'lora_r' : key) : `${name}.${key}`}`, typed(inner)]
-    })
-  })
-}
-
-/** What one types in a shell's double quotes, where \n stays as it is. */
-const typed = (value: unknown): string => String(value).replaceAll('\n', '\\n')
-
 test('the QLoRA, as one command line, dotted and flat', (t) => {
   const { config } = resolve(pathOf('mpt-30b-qlora.yaml'))
-  t.deepEqual(resolve(...commandLine('dotted')).config, { ...config })
-  t.deepEqual(resolve(...commandLine('flat')).config, { ...config })
+  t.deepEqual(resolve(...mptWords('dotted')).config, { ...config })
+  t.deepEqual(resolve(...mptWords('flat')).config, { ...config })
 })
 
-test('nothing of the two runs is refused', (t) => {
-  for (const resolved of [resolve(...bloomWords()), resolve(pathOf('mpt-30b-qlora.yaml'))]) {
+test('nothing of either run is refused', (t) => {
+  for (const resolved of [resolve(...germanWords()), resolve(pathOf('mpt-30b-qlora.yaml'))])
     t.deepEqual(refusals(resolved), [])
-  }
-  t.is(forTraining(resolve(...bloomWords())).output_dir, './full_finetune')
 })

@@ -12,13 +12,23 @@ export interface Ended {
   wallMs: number
 }
 
+/** Where the program is started: paths in its words are relative to `cwd`. */
+export interface Where {
+  cwd?: string
+  /** Beside the variables of the test itself. */
+  env?: Record<string, string>
+}
+
 /** Starts the program with `words`. */
 export const start = (
   words: readonly string[],
+  { cwd, env }: Where = {},
 ): { child: ChildProcess; ended: Promise<Ended>; said: () => string } => {
   const started = performance.now()
-  const child = spawn(process.execPath, ['--import=tsx', main, ...words], {
+  const child = spawn(process.execPath, [`--import=${import.meta.resolve('tsx')}`, main, ...words], {
     stdio: ['ignore', 'pipe', 'pipe'],
+    cwd,
+    env: { ...process.env, ...env },
   })
   let stdout = ''
   let stderr = ''

@@ -13,7 +13,7 @@ use serde::Deserialize;
 pub struct LoraOptions {
     pub r: usize,
     pub lora_alpha: f64,
-    pub lora_dropout: f32,
+    pub lora_dropout: f64,
     pub target_modules: Option<Modules>,
     pub bias: Bias,
     #[serde(default)]

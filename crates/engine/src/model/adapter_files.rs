@@ -16,7 +16,7 @@ pub fn read(dir: &Path) -> Result<(LoraOptions, Vec<AdapterTensor>)> {
     let options = LoraOptions {
         r: config.r,
         lora_alpha: config.lora_alpha,
-        lora_dropout: config.lora_dropout as f32,
+        lora_dropout: config.lora_dropout,
         target_modules: config.target_modules,
         bias: config.bias,
         modules_to_save: config.modules_to_save.unwrap_or_default(),
@@ -58,7 +58,7 @@ pub fn write(model: &Model, dir: &Path, base_model_name: &str) -> Result<()> {
         base_model_name_or_path: Some(base_model_name.to_owned()),
         bias: options.bias,
         lora_alpha: options.lora_alpha,
-        lora_dropout: f64::from(options.lora_dropout),
+        lora_dropout: options.lora_dropout,
         modules_to_save: Some(options.modules_to_save.clone()).filter(|list| !list.is_empty()),
         r: options.r,
         target_modules: Some(targets(model, options)),
