@@ -309,7 +309,15 @@ impl Loader<'_> {
         let b = self.ctx.zeros(&[rows, options.r])?;
         let da = self.train(format!("{module}.lora_A.weight"), &a, Training::Copy, true)?;
         let db = self.train(format!("{module}.lora_B.weight"), &b, Training::Copy, true)?;
-        Ok(Lora { a, b, da, db, scale: options.scale(), dropout: options.lora_dropout as f32, index })
+        Ok(Lora {
+            a,
+            b,
+            da,
+            db,
+            scale: options.scale(),
+            dropout: options.lora_dropout as f32,
+            index,
+        })
     }
 
     /// Registers a trained tensor and returns its gradient.
