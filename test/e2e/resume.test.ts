@@ -13,3 +13,15 @@ for (const [seed, { name, values }] of sample.entries()) {
     t.deepEqual(await brokenAndStraight(folderOf(t), values, points), [])
   })
 }
+
+const grown = { special_tokens: { pad_token: '[PAD]' } }
+const onHead = { r: 64, target_modules: 'all-linear' as const, modules_to_save: ['lm_head'] }
+for (const [name, values] of [
+  ['full', grown],
+  ['LoRA', { ...grown, lora: { r: 64 } }],
+  ['LoRA and the head', { ...grown, lora: onHead }],
+] as const) {
+  test(`${name}, a vocabulary that grew: the new rows are there again`, async (t) => {
+    t.deepEqual(await brokenAndStraight(folderOf(t), values, [2, 9, 13]), [])
+  })
+}

@@ -10,7 +10,7 @@ import type { RowOrder } from './loop.js'
 import { runLength, warmupStepsOf } from './schedule.js'
 
 /** The options that may differ. Every other option must agree, so that a new one does until it stands here. */
-const mayDiffer: readonly (keyof Config)[] = [
+const mayDiffer: readonly (keyof Config | 'lora.save_embedding_layers')[] = [
   // Paths and names: what they lead to is compared, as `model` and `rows`.
   'model_name_or_path',
   'model_revision',
@@ -50,24 +50,27 @@ const mayDiffer: readonly (keyof Config)[] = [
   'save_steps',
   'save_total_limit',
   'resume_from_checkpoint',
+  'lora.save_embedding_layers',
 ]
 
 /** The options that must agree, by full name. Lists count as they are written. */
 export const optionsThatAgree = (config: Config, order: RowOrder): Agreement['options'] => {
   const { method, optimizer, computeDtype } = engineOptions(config)
-  const agreed: Record<string, unknown> = {
+  const derived = {
     method: method.kind,
     optim: optimizer.kind,
     compute_dtype: computeDtype,
     data_seed: config.data_seed ?? config.seed,
     row_order: order,
   }
-  for (const [name, value] of Object.entries(config)) {
-    if (mayDiffer.some((other) => other === name)) continue
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) agreed[name] = value
-    else for (const [inner, of] of Object.entries(value)) agreed[`${name}.${inner}`] = of
-  }
-  return JSON.parse(JSON.stringify(agreed))
+  const written = Object.entries(config).flatMap(([name, value]): [string, unknown][] =>
+    typeof value !== 'object' || value === null || Array.isArray(value)
+      ? [[name, value]]
+      : Object.entries(value).map(([key, inner]) => [`${name}.${key}`, inner]),
+  )
+  const agreed = written.filter(([name]) => !mayDiffer.some((other) => other === name))
+  // As it is read back: without what is undefined.
+  return JSON.parse(JSON.stringify({ ...derived, ...Object.fromEntries(agreed) }))
 }
 
 /** What a checkpoint of this run keeps, but for the model, which is known when it is loaded. */
