@@ -1,6 +1,9 @@
 // A run that was broken and resumed ends with the bits of one that never stopped: weights, optimizer, log.
 
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import test from 'ava'
+import type { ConfigInput } from '../../ts/index.js'
 import { folderOf } from '../folder.js'
 import { brokenAndStraight, combinations, randomOf, threePoints } from './resume.js'
 
@@ -14,14 +17,18 @@ for (const [seed, { name, values }] of sample.entries()) {
   })
 }
 
-const grown = { special_tokens: { pad_token: '[PAD]' } }
-const onHead = { r: 64, target_modules: 'all-linear' as const, modules_to_save: ['lm_head'] }
-for (const [name, values] of [
-  ['full', grown],
-  ['LoRA', { ...grown, lora: { r: 64 } }],
-  ['LoRA and the head', { ...grown, lora: onHead }],
-] as const) {
-  test(`${name}, a vocabulary that grew: the new rows are there again`, async (t) => {
-    t.deepEqual(await brokenAndStraight(folderOf(t), values, [2, 9, 13]), [])
+const special_tokens = { pad_token: '[PAD]' }
+const lora = { r: 64, target_modules: 'all-linear' as const }
+const grown: [name: string, values: Partial<ConfigInput>, file: string][] = [
+  ['full', {}, 'config.json'],
+  ['LoRA', { lora }, 'adapter_model.safetensors'],
+  ['LoRA and the head', { lora: { ...lora, modules_to_save: ['lm_head'] } }, 'adapter_model.safetensors'],
+]
+for (const [name, values, file] of grown) {
+  test(`${name}, a vocabulary that grew: the new row is there again`, async (t) => {
+    const folder = folderOf(t)
+    t.deepEqual(await brokenAndStraight(folder, { ...values, special_tokens }, [2, 9, 13]), [])
+    const written = readFileSync(join(folder, 'broken', 'out', 'checkpoint-20', file), 'latin1')
+    t.regex(written, /"vocab_size": 80|embed_tokens\.weight":\{"dtype":"F32","shape":\[80,64\]/)
   })
 }

@@ -59,6 +59,10 @@ export const configIn = (folder: string, values: Partial<ConfigInput>) => {
   writeFileSync(eval_data_path, JSON.stringify(rows(3)))
   const model_name_or_path = writeRandomModel(join(folder, 'model'), size)
   writeTokenizer(model_name_or_path)
+  if (values.special_tokens !== undefined) {
+    // A tokenizer that names none of its tokens.
+    writeFileSync(join(model_name_or_path, 'tokenizer_config.json'), '{}')
+  }
   return {
     max_steps: totalSteps,
     gradient_accumulation_steps: 2,
