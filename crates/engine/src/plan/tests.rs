@@ -325,7 +325,7 @@ fn a_folder_with_its_config_alone_is_enough_to_ask_and_too_little_to_train() {
     assert!(start.elapsed().as_secs_f64() < 1.0, "{:?}", start.elapsed());
     options.question = None;
     let error = crate::session::plan_only(&options).unwrap_err();
-    assert!(error.to_string().contains("neither model.safetensors nor"), "{error}");
+    assert!(error.to_string().contains("has no model.safetensors or pytorch_model.bin"), "{error}");
 
     // An index whose shards are not here yet; a file that is here and damaged is still an error.
     let index = json!({ "weight_map": { "transformer.wte.weight": "model-1.safetensors" } });
