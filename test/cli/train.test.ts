@@ -63,9 +63,9 @@ test('an interrupted run ends as one', async (t) => {
   t.is(lastLines(stderr, 2)[0], 'error: interrupted')
 })
 
-test('what is not built yet is refused before the engine is asked for', async (t) => {
-  const { status, stdout, stderr } = await runWords(wordsOf('--resume_from_checkpoint', 'true'))
+test('what is not offered is refused before the engine is asked for', async (t) => {
+  const { status, stdout, stderr } = await runWords(wordsOf('--fp16'))
   t.is(status, 2)
   t.is(stdout, '')
-  t.regex(stderr, /^error: training cannot be resumed yet\nhint: Leave resume_from_checkpoint out/)
+  t.regex(stderr, /^error: .*fp16.*\nhint: .*bf16/)
 })
