@@ -2,7 +2,7 @@
 
 use super::adapter::{LoraOptions, Matcher, init_a, linear_paths};
 use super::quantize::{QuantizationOptions, Quantizer};
-use super::verify::verify;
+use super::verify::{unused, verify};
 use super::vocabulary::{Vocabulary, resize, resize_f32};
 use super::{Block, Linear, Lora, Model, ModelError, NormModule, Param};
 use crate::Result;
@@ -93,7 +93,7 @@ pub fn load_resized(
         loader.linear(Slot::Head, 0)?
     };
     loader.check_modules_to_save()?;
-    let unused_tensors = loader.unused();
+    let unused_tensors = unused(files, &spec, family, &loader.used);
     let Loader { params, base_params, .. } = loader;
     let adapter = match method {
         Method::Lora(options) => Some(options.clone()),
@@ -387,20 +387,5 @@ impl Loader<'_> {
                 Err(ModelError::NoModuleToSave { name: name.clone(), modules }.into())
             }
         }
-    }
-
-    /// What no module asked for, without what checkpoints are known to carry along.
-    fn unused(&self) -> Vec<String> {
-        let tied = format!("{}.weight", (self.family.module)(Slot::Head, 0));
-        let carried = |name: &str| {
-            name.ends_with("rotary_emb.inv_freq")
-                || name.ends_with("attn.bias") // causal masks that old exports keep
-                || name.ends_with("attn.masked_bias")
-                || name.ends_with("attention.bias")
-                || name.ends_with("attention.masked_bias")
-                || (self.spec.tied_head && name == tied)
-        };
-        let names = self.files.tensors().iter().map(|t| &t.name);
-        names.filter(|name| !self.used.contains(*name) && !carried(name)).cloned().collect()
     }
 }

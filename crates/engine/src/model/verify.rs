@@ -1,10 +1,12 @@
 //! Whether the files hold every tensor that a decoder needs, in the shape that config.json makes it.
-//! From headers alone: a model that can't be loaded is refused before a weight is read.
+//! From headers alone: a model that can't be loaded is refused before a weight is read. And which tensors
+//! of the files no module has a place for.
 
 use super::ModelError;
 use crate::families::Family;
 use crate::formats::ModelFiles;
-use crate::spec::DecoderSpec;
+use crate::spec::{DecoderSpec, Slot};
+use std::collections::HashSet;
 
 /// The first tensor that is missing or of another shape is the error.
 pub fn verify(files: &ModelFiles, spec: &DecoderSpec, family: &Family) -> Result<(), ModelError> {
@@ -21,6 +23,26 @@ pub fn verify(files: &ModelFiles, spec: &DecoderSpec, family: &Family) -> Result
         }
     }
     Ok(())
+}
+
+/// What no module asked for, without what checkpoints are known to carry along.
+pub fn unused(
+    files: &ModelFiles,
+    spec: &DecoderSpec,
+    family: &Family,
+    used: &HashSet<String>,
+) -> Vec<String> {
+    let tied = format!("{}.weight", (family.module)(Slot::Head, 0));
+    let carried = |name: &str| {
+        name.ends_with("rotary_emb.inv_freq")
+            || name.ends_with("attn.bias") // causal masks that old exports keep
+            || name.ends_with("attn.masked_bias")
+            || name.ends_with("attention.bias")
+            || name.ends_with("attention.masked_bias")
+            || (spec.tied_head && name == tied)
+    };
+    let names = files.tensors().iter().map(|t| &t.name);
+    names.filter(|name| !used.contains(*name) && !carried(name)).cloned().collect()
 }
 
 fn expect(files: &ModelFiles, name: String, expected: Vec<usize>) -> Result<(), ModelError> {
