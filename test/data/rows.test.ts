@@ -75,6 +75,10 @@ test('a file that is not there, and a folder', async (t) => {
   const directory = await refusal(t, () => readRows(folder))
   t.is(directory.code, 'DATA')
   t.regex(directory.message, /is a folder/)
+  if (process.platform === 'win32') return
+  const endless = await refusal(t, () => readRows('/dev/zero'))
+  t.is(endless.code, 'DATA')
+  t.regex(endless.message, /is no regular file/)
 })
 
 const head =

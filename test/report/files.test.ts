@@ -179,8 +179,8 @@ test('events that can’t be written are said once, and the run goes on', async 
   t.is(events.at(-1)?.type, 'done')
 })
 
-/** The events of a run that goes on at step 3. */
-async function* laterSteps(): AsyncGenerator<TrainEvent> {
+/** The events of a run that goes on after step 2, and ends after step `last`. */
+async function* laterSteps(path: string, last: 2 | 3): AsyncGenerator<TrainEvent> {
   const step = { type: 'step', totalSteps: 4, epoch: 0.75, loss: 3, gradNorm: 1, learningRate: 1 } as const
   const rest = { tokens: 1, supervisedTokens: 1, stepMs: 1, tokensPerSecond: 1, elapsedMs: 1, leftMs: 1 }
   const start = {
@@ -191,9 +191,10 @@ async function* laterSteps(): AsyncGenerator<TrainEvent> {
     microBatchRows: 1,
     trainRows: 4,
   }
+  yield { type: 'resumed', path, step: 2 }
   yield { type: 'start', ...start, gradientAccumulationSteps: 1 }
-  yield { ...step, ...rest, step: 3 }
-  yield { type: 'interrupted', step: 3, totalSteps: 4, checkpoint: null }
+  if (last === 3) yield { ...step, ...rest, step: 3 }
+  yield { type: 'interrupted', step: last, totalSteps: 4, checkpoint: null }
 }
 
 test('a run that goes on shows what came before, and keeps its folder of events', async (t) => {
@@ -211,14 +212,21 @@ test('a run that goes on shows what came before, and keeps its folder of events'
   mkdirSync(before, { recursive: true })
   writeFileSync(join(before, 'events.out.tfevents.1700000000.host.1.0'), '')
   const values = { model_name_or_path: 'm', output_dir, resume_from_checkpoint: true, report_to: ['all'] }
-  for await (const event of withReports(resolveValues(values), laterSteps(), {})) t.truthy(event)
-  const page = readFileSync(join(output_dir, 'report.html'), 'utf8')
+  const from = join(output_dir, 'checkpoint-2')
+  const later = (last: 2 | 3) => withReports(resolveValues(values), laterSteps(from, last), {})
+  const pageAfter = async (last: 2 | 3): Promise<string> => {
+    for await (const event of later(last)) t.truthy(event)
+    return readFileSync(join(output_dir, 'report.html'), 'utf8')
+  }
+  const page = await pageAfter(3)
   t.regex(page, /"step":\[1,2,3\],"loss":\[8,7,3\]/)
   t.is(readdirSync(before).length, 2)
   t.deepEqual(
     tagsOf(join(before, readdirSync(before).sort()[1] ?? '')).filter((tag) => tag.includes('text')),
     ['args/text_summary'],
   )
+  // A run that was killed between its last checkpoint and its report has no step left to do.
+  t.regex(await pageAfter(2), /"step":\[1,2\],"loss":\[8,7\]/)
 })
 
 test('the report of a log alone: a folder, its newest checkpoint, as a command', async (t) => {

@@ -22,6 +22,14 @@ test('an output folder below a file is refused before anything is read', async (
   t.deepEqual(asked.calls, [])
 })
 
+test('an output folder where no folder can be made is refused, not waited for', async (t) => {
+  if (process.platform !== 'linux') return t.pass()
+  const values = { ...base(t), output_dir: '/proc/lora-train/out' }
+  const error = await refusal(t, () => collect(recordedEngine().engine, values))
+  t.is(error.code, 'OUTPUT')
+  t.regex(error.message, /no folder can be made there/)
+})
+
 test('where the second folder cannot be made, the first is gone again', async (t) => {
   const { engine } = recordedEngine()
   const values = { ...base(t) }

@@ -1,6 +1,6 @@
 // Reads a DeepSpeed JSON file into keys that know their line. Knows which keys there are, not what they do.
 
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { isMap, isScalar, LineCounter, type Node, type Pair, parseDocument, type YAMLMap } from 'yaml'
 import { findJsonFault, lineAndColumn } from '../data/json_position.js'
 import { LoraTrainError } from '../native/errors.js'
@@ -119,13 +119,16 @@ const unknownKey = ({ path, origin }: Found, name: string, keys: Keys, above: st
 
 const readText = (file: string): string => {
   try {
-    const bytes = readFileSync(file)
-    if (bytes.length > largestBytes)
+    const stats = statSync(file)
+    if (stats.isDirectory()) throw wrong(`DeepSpeed file ${file} is a folder`, 'Name a JSON file.')
+    // A pipe or a device may have no end.
+    if (!stats.isFile()) throw wrong(`DeepSpeed file ${file} is no regular file`, 'Name a JSON file.')
+    if (stats.size > largestBytes)
       throw wrong(
-        `DeepSpeed file ${file} has ${bytes.length} bytes; ${largestBytes} is the limit`,
+        `DeepSpeed file ${file} has ${stats.size} bytes; ${largestBytes} is the limit`,
         'Name a JSON file.',
       )
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+    return new TextDecoder('utf-8', { fatal: true }).decode(readFileSync(file))
   } catch (error) {
     if (error instanceof LoraTrainError) throw error
     const { code } = error as NodeJS.ErrnoException

@@ -46,6 +46,8 @@ const readText = (file: string): string => {
   try {
     const stats = statSync(file)
     if (stats.isDirectory()) throw wrong(`config file ${file} is a folder`, 'Name a YAML or JSON file.')
+    // A pipe or a device may have no end.
+    if (!stats.isFile()) throw wrong(`config file ${file} is no regular file`, 'Name a YAML or JSON file.')
     if (stats.size > largestBytes) {
       throw wrong(
         `config file ${file} has ${stats.size} bytes; ${largestBytes} is the limit`,

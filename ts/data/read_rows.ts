@@ -2,7 +2,7 @@
 // Knows no template and no tokenizer; never guesses what a broken file meant.
 
 import { isUtf8 } from 'node:buffer'
-import { readFile } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { extname } from 'node:path'
 import { LoraTrainError } from '../native/errors.js'
 import { findJsonFault, lineAndColumn } from './json_position.js'
@@ -51,8 +51,18 @@ export const kindOf = (value: unknown): string => {
 
 const readBytes = async (path: string): Promise<Buffer> => {
   try {
+    const stats = await stat(path)
+    // A pipe or a device may have no end.
+    if (!stats.isFile() && !stats.isDirectory()) {
+      throw new LoraTrainError(
+        'DATA',
+        `${path} is no regular file`,
+        'Write the rows to a file and name that.',
+      )
+    }
     return await readFile(path)
   } catch (error) {
+    if (error instanceof LoraTrainError) throw error
     const code = (error as NodeJS.ErrnoException).code
     const [message, hint] =
       code === 'ENOENT' || code === 'ENOTDIR'

@@ -3,7 +3,6 @@
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import type { Config } from '../config/index.js'
 import { LoraTrainError } from '../native/errors.js'
 import { type History, historyOf } from './history.js'
 
@@ -52,18 +51,8 @@ export const checkpointFolders = async (folder: string): Promise<string[]> => {
   return numbered.sort((a, b) => b.step - a.step).map(({ name }) => join(folder, name))
 }
 
-/** The log before `firstStep` of a run that goes on from a checkpoint; empty where there is none. */
-export const earlierHistory = async (
-  { resume_from_checkpoint: from, output_dir }: Pick<Config, 'resume_from_checkpoint' | 'output_dir'>,
-  firstStep: number,
-): Promise<History> => {
-  const none: History = { points: [], evaluations: [] }
-  if (firstStep <= 1) return none
-  const folders =
-    typeof from === 'string' ? [from] : output_dir === null ? [] : await checkpointFolders(output_dir)
-  for (const folder of folders) {
-    const state = await readState(folder).catch(() => null)
-    if (state?.global_step === firstStep - 1) return historyOf(state.log_history)
-  }
-  return none
+/** The log of the checkpoint that a run goes on from; empty where it can't be read. */
+export const earlierHistory = async (checkpoint: string): Promise<History> => {
+  const state = await readState(checkpoint).catch(() => null)
+  return historyOf(state?.log_history ?? [])
 }

@@ -64,11 +64,7 @@ export async function* withReports(
   let last: TrainEvent | undefined
   try {
     for await (const event of events) {
-      if (event.type === 'step' && record.history.points.length === 0) {
-        const earlier = await earlierHistory(config, event.step)
-        const evaluations = [...earlier.evaluations, ...record.history.evaluations]
-        record.history = { points: earlier.points, evaluations }
-      }
+      if (event.type === 'resumed') record.history = await earlierHistory(event.path)
       recordEvent(record, event)
       yield* tried("TensorBoard's events are written no more", async () => board?.take(event))
       // The last event waits for the report, and the report until the run has given its memory back.

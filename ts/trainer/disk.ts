@@ -47,7 +47,8 @@ export const refuseFullDisk = async (needs: DiskNeeds): Promise<void> => {
   const most = (config.save_total_limit ?? Number.POSITIVE_INFINITY) + 1
   const more = saves === 0 ? 0 : Math.max(1, Math.min(saves, most - there))
   const places = [
-    { path: outputDir, bytes: more * checkpoint },
+    // A paged state lies there while the run lasts.
+    { path: outputDir, bytes: more * checkpoint + plan.mapped.optimizer },
     { path: resultDir, bytes: result },
   ]
   const devices = await Promise.all(places.map(async ({ path }) => (await stat(path)).dev))
@@ -59,10 +60,14 @@ export const refuseFullDisk = async (needs: DiskNeeds): Promise<void> => {
     // A file system that does not count its blocks says nothing.
     if (blocks === 0 || bytes <= bavail * bsize) continue
     const folders = more === 1 ? '1 checkpoint' : `${more} checkpoints`
-    const what = more > 0 ? `${folders} of ${formatBytes(checkpoint)} and the result` : 'the result'
+    const what = [
+      ...(more > 0 ? [`${folders} of ${formatBytes(checkpoint)}`] : []),
+      ...(plan.mapped.optimizer > 0 ? [`the paged state of ${formatBytes(plan.mapped.optimizer)}`] : []),
+      'the result',
+    ].join(' and ')
     throw new LoraTrainError(
       'OUTPUT',
-      `${path}: ${what} take ${bytes} bytes (${formatBytes(bytes)}), ${bavail * bsize} (${formatBytes(bavail * bsize)}) are free`,
+      `${path}: ${what} ${what === 'the result' ? 'takes' : 'take'} ${bytes} bytes (${formatBytes(bytes)}), ${bavail * bsize} (${formatBytes(bavail * bsize)}) are free`,
       'Free some space, choose another disk, or set save_total_limit or a larger save_steps.',
     )
   }

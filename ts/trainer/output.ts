@@ -2,7 +2,7 @@
 // that was made for a run and stayed empty goes away again. Tensors and tokenizers are written by the engine.
 
 import { randomUUID } from 'node:crypto'
-import { access, constants, mkdir, open, rename, rm, rmdir } from 'node:fs/promises'
+import { access, constants, mkdir, open, rename, rm, rmdir, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { LoraTrainError } from '../native/errors.js'
 
@@ -25,8 +25,7 @@ export const makeFolders = async (paths: readonly string[]): Promise<MadeFolders
   }
   for (const path of paths) {
     try {
-      const first = await mkdir(path, { recursive: true })
-      if (first !== undefined) made.push(...between(first, path))
+      await makeFolder(path, made)
       await access(path, constants.W_OK)
     } catch (error) {
       await removeEmpty()
@@ -36,12 +35,31 @@ export const makeFolders = async (paths: readonly string[]): Promise<MadeFolders
   return { removeEmpty }
 }
 
-/** The folders from `first` down to `path`, both included. */
-const between = (first: string, path: string): string[] => {
-  const folders: string[] = []
-  for (let at = resolve(path); ; at = dirname(at)) {
-    folders.unshift(at)
-    if (at === resolve(first) || at === dirname(at)) return folders
+/**
+ * Makes the folder `path` and those above it that are missing, and adds each of them to `made`. Node's own
+ * `recursive` never returns where no folder can be made, as in /proc.
+ */
+export const makeFolder = async (path: string, made: string[] = []): Promise<void> => {
+  const missing: string[] = []
+  for (let at = resolve(path); !(await isFolder(at)) && at !== dirname(at); at = dirname(at))
+    missing.unshift(at)
+  for (const folder of missing) {
+    try {
+      await mkdir(folder)
+      made.push(folder)
+    } catch (error) {
+      // Someone else may have made it meanwhile.
+      if (!(await isFolder(folder))) throw error
+    }
+  }
+}
+
+const isFolder = async (path: string): Promise<boolean> => {
+  try {
+    return (await stat(path)).isDirectory()
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
+    throw error
   }
 }
 
@@ -81,6 +99,7 @@ export const syncFolder = async (path: string): Promise<void> => {
 
 const reasons: Record<string, [why: string, hint: string]> = {
   ENOTDIR: ['part of the path is a file', 'Choose a path below folders only.'],
+  ENOENT: ['no folder can be made there', 'Choose a folder that you may write to.'],
   EEXIST: ['there is a file of that name', 'Choose another name or move the file away.'],
   EACCES: ['no permission', 'Choose a folder that you may write to.'],
   EPERM: ['no permission', 'Choose a folder that you may write to.'],

@@ -1,9 +1,10 @@
 // TensorBoard's event files of a run, as Transformers' TensorBoardCallback writes them: the same folder, the same names.
 // What is written is written at once: a run that is killed leaves at most one record cut short, which readers expect.
 
-import { type FileHandle, mkdir, open, readdir } from 'node:fs/promises'
+import { type FileHandle, open, readdir } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
+import { makeFolder } from '../../trainer/output.js'
 import { event, type Said } from './event.js'
 import { record } from './record.js'
 
@@ -17,7 +18,7 @@ export interface EventWriter {
 
 /** Opens a new event file in `folder`, which is made where it is missing. Throws what the file system reports. */
 export const openEvents = async (folder: string, now: () => number = Date.now): Promise<EventWriter> => {
-  await mkdir(folder, { recursive: true })
+  await makeFolder(folder)
   const { path, file } = await newFile(folder, Math.floor(now() / 1000))
   const write = async (step: number, said: readonly Said[]): Promise<void> => {
     const seconds = now() / 1000

@@ -16,10 +16,10 @@ pub enum Described {
 impl Described {
     /// As [`ModelFiles::open`], where the config is enough. Files that are here and damaged are refused.
     pub fn open(path: &Path) -> Result<Described> {
-        use FormatError::{MissingShard, NoWeights, PickleOnly};
+        use FormatError::{MissingShard, NoWeights};
         match ModelFiles::open(path) {
             Ok(files) => Ok(Described::Files(files)),
-            Err(NoWeights { .. } | PickleOnly { .. } | MissingShard { .. }) => {
+            Err(NoWeights { .. } | MissingShard { .. }) => {
                 Ok(Described::Config(read_object(&path.join("config.json"))?))
             }
             Err(error) => Err(error),
