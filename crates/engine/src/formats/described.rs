@@ -9,17 +9,18 @@ use std::path::Path;
 #[derive(Debug)]
 pub enum Described {
     Files(ModelFiles),
-    /// `config.json` of a folder without weights, or without some of the shards that its index names.
+    /// `config.json` of a folder without weights, without some of the shards that its index names, or
+    /// with pointers of git-lfs in their place.
     Config(Value),
 }
 
 impl Described {
     /// As [`ModelFiles::open`], where the config is enough. Files that are here and damaged are refused.
     pub fn open(path: &Path) -> Result<Described> {
-        use FormatError::{MissingShard, NoWeights};
+        use FormatError::{LfsPointer, MissingShard, NoWeights};
         match ModelFiles::open(path) {
             Ok(files) => Ok(Described::Files(files)),
-            Err(NoWeights { .. } | MissingShard { .. }) => {
+            Err(NoWeights { .. } | MissingShard { .. } | LfsPointer { .. }) => {
                 Ok(Described::Config(read_object(&path.join("config.json"))?))
             }
             Err(error) => Err(error),

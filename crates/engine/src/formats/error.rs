@@ -18,6 +18,8 @@ pub enum FormatError {
     Write { path: PathBuf, source: io::Error },
     #[error("{path}: is not a regular file")]
     NotAFile { path: PathBuf },
+    #[error("{path}: is a pointer of git-lfs, not the file that it stands for")]
+    LfsPointer { path: PathBuf },
     #[error("{path}: is longer than {limit} bytes, the limit for {what}")]
     TooLong { path: PathBuf, what: &'static str, limit: u64 },
     #[error("{path}, line {line}, column {column}: {what}")]
@@ -177,6 +179,9 @@ impl FormatError {
                 "Check the path's spelling; a model of the hub has to be downloaded first, with `hf download ID --local-dir DIR`."
             }
             Read { .. } | NotAFile { .. } => "Check the path and its permissions.",
+            LfsPointer { .. } => {
+                "Run `git lfs pull` in the model's folder, or download the file itself."
+            }
             Write { .. } => "Choose another output folder, or free space on the disk.",
             Memory { .. } => "Close other programs, or take a smaller or quantised model.",
             NotAModel { .. } | NoConfig { .. } | NoWeights { .. } | ManyGguf { .. } => {

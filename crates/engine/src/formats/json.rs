@@ -1,5 +1,6 @@
 //! Reads a JSON file of bounded size; an error names the line and the column.
 
+use super::mapped::is_lfs_pointer;
 use super::{FormatError, Result};
 use serde::de::DeserializeOwned;
 use std::io::Read;
@@ -18,6 +19,9 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path, limit: u64) -> Result<T> {
     file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > limit {
         return Err(FormatError::TooLong { path: path.into(), what: "a JSON file", limit });
+    }
+    if is_lfs_pointer(&bytes) {
+        return Err(FormatError::LfsPointer { path: path.into() });
     }
     serde_json::from_slice(&bytes).map_err(|e| FormatError::Json {
         path: path.into(),

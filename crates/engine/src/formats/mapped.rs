@@ -13,6 +13,12 @@ pub(super) struct MappedFile {
     pub map: Arc<Mmap>,
 }
 
+/// Whether a file is the text that git keeps in place of a large file, and that a clone without git-lfs
+/// leaves there.
+pub(crate) fn is_lfs_pointer(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"version https://git-lfs.github.com/spec/v1")
+}
+
 impl MappedFile {
     pub fn open(path: &Path) -> Result<MappedFile> {
         let failed = |source| FormatError::read(path, source);
@@ -25,7 +31,10 @@ impl MappedFile {
         // through. Another process may still change the file: then values change, and access past a
         // new end ends the process, as with every program that maps model files.
         let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
-        Ok(MappedFile { path: path.into(), map: Arc::new(map) })
+        match is_lfs_pointer(&map) {
+            true => Err(FormatError::LfsPointer { path: path.into() }),
+            false => Ok(MappedFile { path: path.into(), map: Arc::new(map) }),
+        }
     }
 
     /// Gives back the pages that lie wholly in `range`; a later read loads them from the file again.

@@ -332,6 +332,8 @@ fn a_folder_with_its_config_alone_is_enough_to_ask_and_too_little_to_train() {
     let file = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     file("model.safetensors.index.json", &index.to_string());
     assert!(matches!(Described::open(folder.path()), Ok(Described::Config(_))));
+    file("model-1.safetensors", "version https://git-lfs.github.com/spec/v1\n");
+    assert!(matches!(Described::open(folder.path()), Ok(Described::Config(_))));
     file("model-1.safetensors", "cut");
     assert!(Described::open(folder.path()).is_err());
 }

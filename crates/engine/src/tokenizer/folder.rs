@@ -3,6 +3,7 @@
 use super::Parts;
 use super::error::{Result, TokenizerError};
 use super::special::Specials;
+use crate::formats::{FormatError, is_lfs_pointer};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::io::Read;
@@ -172,6 +173,9 @@ fn read_bytes(path: &Path, limit: u64, what: &'static str) -> Result<Option<Vec<
     let mut bytes = Vec::new();
     // One byte more than allowed shows that the file is longer, whatever its length claims to be.
     file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if is_lfs_pointer(&bytes) {
+        return Err(FormatError::LfsPointer { path: path.into() }.into());
+    }
     match bytes.len() as u64 > limit {
         true => Err(TokenizerError::TooLong { path: path.into(), what, limit }),
         false => Ok(Some(bytes)),

@@ -107,6 +107,20 @@ fn broken_files_are_refused_by_place() {
 }
 
 #[test]
+fn a_pointer_of_git_lfs_is_named() {
+    let f = TestFolder::new();
+    f.write("tokenizer.json", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n");
+    let error = refused(&f);
+    assert!(
+        error
+            .to_string()
+            .ends_with("tokenizer.json: is a pointer of git-lfs, not the file that it stands for")
+    );
+    assert!(error.hint().contains("git lfs pull"), "{}", error.hint());
+    assert_eq!(error.code(), crate::error::Code::ModelFiles);
+}
+
+#[test]
 fn contradictory_tokenizers_are_refused() {
     // Some of these make the `tokenizers` crate panic, which prints; the panic goes no further.
     let changed = |pointer: &str, value: Value| {

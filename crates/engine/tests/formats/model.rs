@@ -1,6 +1,7 @@
 //! Hugging Face folders: what is read, and what is said about a folder that is no model.
 
 use crate::support::{TempDir, le_bytes, reference_safetensors};
+use engine::Code;
 use engine::formats::{FormatError, ModelFiles, Residency};
 use engine::weight::Weight;
 use half::{bf16, f16};
@@ -175,4 +176,29 @@ fn shards_are_read_and_must_agree_with_the_index() {
         message(&folder, &model.expect_err("out of the folder")),
         "DIR/model.safetensors.index.json: names shard `../1.safetensors`, which is no plain file name"
     );
+}
+
+/// What a clone without git-lfs leaves, in place of each file of weights and of an index.
+#[test]
+fn a_pointer_of_git_lfs_is_named() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n";
+    let index = "{\"weight_map\": {\"w\": \"shard.part\"}}";
+    for (index_name, file) in [
+        (None, "model.safetensors"),
+        (None, "pytorch_model.bin"),
+        (None, "model.safetensors.index.json"),
+        (Some("model.safetensors.index.json"), "shard.part"),
+        (Some("pytorch_model.bin.index.json"), "shard.part"),
+    ] {
+        let folder = TempDir::new();
+        folder.write("config.json", "{}");
+        index_name.map(|name| folder.write(name, index));
+        folder.write(file, pointer);
+        let error = ModelFiles::open(&folder.0).expect_err("no weights");
+        let expected =
+            format!("DIR/{file}: is a pointer of git-lfs, not the file that it stands for");
+        assert_eq!(message(&folder, &error), expected);
+        assert_eq!(error.code(), Code::ModelFiles);
+        assert!(error.hint().contains("git lfs pull"), "{}", error.hint());
+    }
 }
