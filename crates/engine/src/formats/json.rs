@@ -1,6 +1,6 @@
 //! Reads a JSON file of bounded size; an error names the line and the column.
 
-use super::mapped::is_lfs_pointer;
+use super::mapped::{is_lfs_pointer, refuse_irregular};
 use super::{FormatError, Result};
 use serde::de::DeserializeOwned;
 use std::io::Read;
@@ -14,6 +14,7 @@ pub(super) const INDEX_BYTES_MAX: u64 = 16 << 20;
 pub(super) fn read<T: DeserializeOwned>(path: &Path, limit: u64) -> Result<T> {
     let failed = |source| FormatError::read(path, source);
     let mut bytes = Vec::new();
+    refuse_irregular(path)?;
     let file = std::fs::File::open(path).map_err(failed)?;
     // One byte more than allowed shows that the file is longer, whatever its length claims to be.
     file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;

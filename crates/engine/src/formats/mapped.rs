@@ -19,9 +19,19 @@ pub(crate) fn is_lfs_pointer(bytes: &[u8]) -> bool {
     bytes.starts_with(b"version https://git-lfs.github.com/spec/v1")
 }
 
+/// Refuses folders, pipes and devices before they are opened: to open a pipe may take for ever. What can't
+/// be asked about is left to the call that opens it.
+pub(crate) fn refuse_irregular(path: &Path) -> Result<()> {
+    match std::fs::metadata(path) {
+        Ok(meta) if !meta.is_file() => Err(FormatError::NotAFile { path: path.into() }),
+        _ => Ok(()),
+    }
+}
+
 impl MappedFile {
     pub fn open(path: &Path) -> Result<MappedFile> {
         let failed = |source| FormatError::read(path, source);
+        refuse_irregular(path)?;
         let file = std::fs::File::open(path).map_err(failed)?;
         let meta = file.metadata().map_err(failed)?;
         if !meta.is_file() {

@@ -21,7 +21,7 @@ pub mod write;
 pub use described::Described;
 pub use dtype::StoredDtype;
 pub use error::FormatError;
-pub(crate) use mapped::is_lfs_pointer;
+pub(crate) use mapped::{is_lfs_pointer, refuse_irregular};
 pub use model::{ModelFiles, Residency, TensorInfo};
 
 type Result<T, E = FormatError> = std::result::Result<T, E>;

@@ -3,7 +3,7 @@
 use super::Parts;
 use super::error::{Result, TokenizerError};
 use super::special::Specials;
-use crate::formats::{FormatError, is_lfs_pointer};
+use crate::formats::{FormatError, is_lfs_pointer, refuse_irregular};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::io::Read;
@@ -166,6 +166,7 @@ fn read_text(path: &Path) -> Result<Option<String>> {
 /// None where there is no such file.
 fn read_bytes(path: &Path, limit: u64, what: &'static str) -> Result<Option<Vec<u8>>> {
     let failed = |e| TokenizerError::read(path, e);
+    refuse_irregular(path)?;
     let file = match std::fs::File::open(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         file => file.map_err(failed)?,

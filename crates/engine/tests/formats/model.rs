@@ -202,3 +202,20 @@ fn a_pointer_of_git_lfs_is_named() {
         assert!(error.hint().contains("git lfs pull"), "{}", error.hint());
     }
 }
+
+/// To open a pipe that nobody writes to would wait for ever.
+#[cfg(unix)]
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_refused_at_once() {
+    for file in ["config.json", "model.safetensors"] {
+        let folder = TempDir::new();
+        folder.write("config.json", "{}");
+        let path = folder.0.join(file);
+        let _ = std::fs::remove_file(&path);
+        let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo");
+        assert!(made.success());
+        let error = ModelFiles::open(&folder.0).expect_err("a pipe");
+        assert_eq!(message(&folder, &error), format!("DIR/{file}: is not a regular file"));
+        assert_eq!(error.code(), Code::ModelFiles);
+    }
+}
