@@ -49,7 +49,8 @@ fn spec(config: &Value) -> Result<DecoderSpec, ConfigError> {
     })
 }
 
-fn module(slot: Slot, layer: usize) -> String {
+/// The tensor names, which Falcon shares.
+pub(super) fn module(slot: Slot, layer: usize) -> String {
     let inner = match slot {
         Slot::Embedding => return "transformer.word_embeddings".into(),
         Slot::EmbeddingNorm => return "transformer.word_embeddings_layernorm".into(),
@@ -61,7 +62,7 @@ fn module(slot: Slot, layer: usize) -> String {
         Slot::MlpNorm => "post_attention_layernorm",
         Slot::Up => "mlp.dense_h_to_4h",
         Slot::Down => "mlp.dense_4h_to_h",
-        absent => unreachable!("BLOOM has no {absent:?}"),
+        absent => unreachable!("neither BLOOM nor Falcon has {absent:?}"),
     };
     format!("transformer.h.{layer}.{inner}")
 }

@@ -1,6 +1,8 @@
 //! Falcon: three generations under one `model_type` (Transformers' `modeling_falcon.py`): ALiBi and one
 //! key head per query head (rw), one key head for all (7b), groups of heads and two norms (40b).
 
+// Falcon's code began as BLOOM's, and kept its names.
+use super::bloom::module;
 use super::config::{Config, invalid};
 use super::{ConfigError, Family, alibi};
 use crate::spec::*;
@@ -92,22 +94,6 @@ fn positions(
     }
     let (theta, scaling) = config.rope(max_positions)?;
     Ok(Positions::Rope { rotary_dim: head_dim, theta, scaling })
-}
-
-fn module(slot: Slot, layer: usize) -> String {
-    let inner = match slot {
-        Slot::Embedding => return "transformer.word_embeddings".into(),
-        Slot::FinalNorm => return "transformer.ln_f".into(),
-        Slot::Head => return "lm_head".into(),
-        Slot::AttentionNorm => "input_layernorm",
-        Slot::Qkv => "self_attention.query_key_value",
-        Slot::O => "self_attention.dense",
-        Slot::MlpNorm => "post_attention_layernorm",
-        Slot::Up => "mlp.dense_h_to_4h",
-        Slot::Down => "mlp.dense_4h_to_h",
-        absent => unreachable!("Falcon has no {absent:?}"),
-    };
-    format!("transformer.h.{layer}.{inner}")
 }
 
 fn two_norms_module(slot: Slot, layer: usize) -> String {
