@@ -118,9 +118,11 @@ mod tests {
                 let worst = error.abs()?.max_all()?.to_scalar::<f32>()?;
                 assert!((1e-3..0.5).contains(&worst), "{worst}");
                 let (x, dy) = (tensor(2, &[9, 51]), tensor(3, &[9, 35]));
-                let y = |w| read::<f32, _>(&linear::forward(&ctx, &x, w, None)?, <[f32]>::to_vec);
-                let dx =
-                    |w| read::<f32, _>(&linear::backward_input(&ctx, &dy, w)?, <[f32]>::to_vec);
+                let y =
+                    |w| read::<f32, _>(&linear::forward(&ctx, &x, w, None, None)?, <[f32]>::to_vec);
+                let dx = |w| {
+                    read::<f32, _>(&linear::backward_input(&ctx, &dy, w, None)?, <[f32]>::to_vec)
+                };
                 assert_eq!(y(&packed)?, y(&values)?);
                 assert_eq!(dx(&packed)?, dx(&values)?);
             }

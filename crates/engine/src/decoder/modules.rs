@@ -6,6 +6,7 @@ use crate::Result;
 use crate::ctx::Ctx;
 use crate::model::{Linear, NormModule};
 use crate::ops::dropout::DropKey;
+use crate::ops::linear::LowRank;
 use crate::ops::rms_norm::WeightOffset;
 use crate::ops::{dropout, elementwise, layer_norm, linear, lora, rms_norm};
 use crate::spec::Norm;
@@ -54,12 +55,14 @@ pub fn linear_forward(
     x: &Tensor,
     adapters: Adapters,
 ) -> Result<(Tensor, Option<Tensor>)> {
-    let y = linear::forward(ctx, x, &module.weight, module.bias.as_ref())?;
-    let h = match adapted(ctx, module, x, adapters)? {
-        Some((factors, dropped, _)) => Some(lora::forward_add(ctx, &dropped, &factors, &y)?),
-        None => None,
+    let bias = module.bias.as_ref();
+    let Some((factors, dropped, _)) = adapted(ctx, module, x, adapters)? else {
+        return Ok((linear::forward(ctx, x, &module.weight, bias, None)?, None));
     };
-    Ok((y, h))
+    let h = lora::forward(ctx, &dropped, &factors)?;
+    drop(dropped);
+    let y = linear::forward(ctx, x, &module.weight, bias, Some(factors.forward_term(&h)))?;
+    Ok((y, Some(h)))
 }
 
 /// Adds to the module's gradients, and to `dx` where it is wanted (`None` inside: made here).
@@ -77,32 +80,40 @@ pub fn linear_backward(
     if let Some(dbias) = &module.dbias {
         linear::backward_bias(ctx, dy, dbias)?;
     }
-    let dx = match dx {
-        None => None,
-        Some(slot) => Some(match slot {
-            Some(dx) => {
-                linear::backward_input_add(ctx, dy, &module.weight, dx)?;
-                &*dx
-            }
-            None => &*slot.insert(linear::backward_input(ctx, dy, &module.weight)?),
-        }),
+    let adapter = match (&module.lora, h) {
+        (Some(trained), Some(h)) => adapted(ctx, module, x, adapters)?.map(|it| (trained, h, it)),
+        _ => None,
     };
-    let (Some(trained), Some(h)) = (&module.lora, h) else { return Ok(()) };
-    let Some((factors, dropped, key)) = adapted(ctx, module, x, adapters)? else { return Ok(()) };
-    let dh = lora::backward_factors(ctx, dy, (&dropped, h), &factors, (&trained.da, &trained.db))?;
-    match (dx, key) {
-        (None, _) => Ok(()),
-        (Some(dx), None) => lora::backward_input_add(ctx, &dh, &factors, dx),
-        (Some(dx), Some(key)) => {
-            let through = dropout::drop(
-                ctx,
-                &lora::backward_input(ctx, &dh, &factors)?,
-                trained.dropout,
-                &key,
-            )?;
-            elementwise::add_assign(ctx, dx, &through)
-        }
+    let Some((trained, h, (factors, dropped, key))) = adapter else {
+        return add_input_gradient(ctx, module, dy, None, dx).map(|_| ());
+    };
+    let grads = (&trained.da, &trained.db);
+    let dh = lora::backward_factors(ctx, dy, (&dropped, h), &factors, grads)?;
+    drop(dropped);
+    let Some(key) = key else {
+        let term = Some(factors.backward_term(&dh));
+        return add_input_gradient(ctx, module, dy, term, dx).map(|_| ());
+    };
+    let Some(dx) = add_input_gradient(ctx, module, dy, None, dx)? else { return Ok(()) };
+    let through = lora::backward_input(ctx, &dh, &factors)?;
+    let through = dropout::drop(ctx, &through, trained.dropout, &key)?;
+    elementwise::add_assign(ctx, dx, &through)
+}
+
+/// Adds `dy · w` and the adapter's term to `dx`, which is made here where there is none yet.
+fn add_input_gradient<'a>(
+    ctx: &Ctx,
+    module: &Linear,
+    dy: &Tensor,
+    term: Option<LowRank>,
+    dx: Option<&'a mut Option<Tensor>>,
+) -> Result<Option<&'a Tensor>> {
+    let Some(slot) = dx else { return Ok(None) };
+    match slot {
+        Some(dx) => linear::backward_input_add(ctx, dy, &module.weight, term, dx)?,
+        None => *slot = Some(linear::backward_input(ctx, dy, &module.weight, term)?),
     }
+    Ok(slot.as_ref())
 }
 
 /// What a norm's backward needs besides its input.

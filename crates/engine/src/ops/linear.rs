@@ -1,11 +1,12 @@
 //! The linear layer and its gradients. It never converts a frozen weight as a whole: packing does.
 //!
 //! ```text
-//! y   = x · wᵀ + b
-//! dx  = dy · w                 or dx += …
+//! y   = x · wᵀ + b  [+ scale · h · Bᵀ]
+//! dx  = dy · w  [+ dh · A]       or dx += …
 //! dw += dyᵀ · x
 //! db += Σ_rows dy
 //! ```
+//! In brackets: an adapter's [`LowRank`] term, summed while its part of the output lies in the cache.
 //! Shapes: x, dx `[N, I]` · y, dy `[N, O]` · w, dw `[O, I]` · b, db `[O]`.
 
 use super::refuse;
@@ -13,7 +14,7 @@ use crate::ctx::{Ctx, read, write};
 use crate::error::Result;
 use crate::weight::Weight;
 use candle_core::{DType, Tensor};
-use kernels::gemm::{Elements, Mat, Store, gemm};
+use kernels::gemm::{Elements, Mat, Store, Term, gemm, gemm_sum};
 
 /// The same in candle ops, on any device and in any float type, at that type's precision.
 ///
@@ -46,10 +47,50 @@ pub mod reference {
     }
 }
 
-/// Returns `y = x · wᵀ + b`. Errors: shapes that do not fit each other.
-pub fn forward(ctx: &Ctx, x: &Tensor, w: &Weight, b: Option<&Tensor>) -> Result<Tensor> {
+/// A product of few columns and rows that is added to an output: `scale · left · right`.
+///
+/// Shapes: left `[N, r]` · right `[r, cols]`, or its transpose.
+#[derive(Clone, Copy)]
+pub struct LowRank<'a> {
+    pub left: &'a Tensor,
+    pub right: &'a Tensor,
+    pub right_is_transposed: bool,
+    pub scale: f32,
+}
+
+impl LowRank<'_> {
+    /// Calls `f` with the term. Errors: shapes that do not fit an output of `n` rows and `cols` columns.
+    fn with_term<R>(&self, n: usize, cols: usize, f: impl FnOnce(Term) -> R) -> Result<R> {
+        let r = self.left.dims2()?.1;
+        same_shape("the adapter's left factor", self.left, &[n, r])?;
+        let shape = if self.right_is_transposed { [cols, r] } else { [r, cols] };
+        same_shape("the adapter's right factor", self.right, &shape)?;
+        read::<f32, _>(self.left, |left| {
+            read::<f32, _>(self.right, |right| {
+                let b = Mat::new(shape[0], shape[1], Elements::F32(right));
+                let b = if self.right_is_transposed { b.t() } else { b };
+                f(Term { alpha: self.scale, a: Mat::new(n, r, Elements::F32(left)), b })
+            })
+        })?
+    }
+
+    fn reference(&self) -> Result<Tensor> {
+        let right = if self.right_is_transposed { self.right.t()? } else { self.right.clone() };
+        Ok((self.left.matmul(&right)? * f64::from(self.scale))?)
+    }
+}
+
+/// Returns `y = x · wᵀ + b`, and the adapter's term. Errors: shapes that do not fit each other.
+pub fn forward(
+    ctx: &Ctx,
+    x: &Tensor,
+    w: &Weight,
+    b: Option<&Tensor>,
+    low_rank: Option<LowRank>,
+) -> Result<Tensor> {
     if !ctx.is_cpu() {
-        return reference::forward(x, &w.to_tensor(&ctx.device)?, b);
+        let y = reference::forward(x, &w.to_tensor(&ctx.device)?, b)?;
+        return plus(y, low_rank);
     }
     let (n_out, n_in) = w.dims()?;
     let n = rows_of("x", x, n_in)?;
@@ -61,34 +102,43 @@ pub fn forward(ctx: &Ctx, x: &Tensor, w: &Weight, b: Option<&Tensor>) -> Result<
             (read::<f32, _>(b, |b| b.repeat(n))?, Store::Add)
         }
     };
-    with_operands(x, w, |x, w| {
-        let (x, w) = (Mat::new(n, n_in, x), Mat::new(n_out, n_in, w));
-        gemm(ctx.isa, ctx.precision, 1.0, x, w.t(), store, &mut y);
-    })?;
+    product_with_weight(ctx, (x, w, true), low_rank, store, (n, &mut y))?;
     ctx.tensor(y, &[n, n_out])
 }
 
-/// Returns `dx = dy · w`. Errors: shapes that do not fit each other.
-pub fn backward_input(ctx: &Ctx, dy: &Tensor, w: &Weight) -> Result<Tensor> {
+/// Returns `dx = dy · w`, and the adapter's term. Errors: shapes that do not fit each other.
+pub fn backward_input(
+    ctx: &Ctx,
+    dy: &Tensor,
+    w: &Weight,
+    low_rank: Option<LowRank>,
+) -> Result<Tensor> {
     if !ctx.is_cpu() {
-        return reference::backward_input(dy, &w.to_tensor(&ctx.device)?);
+        return plus(reference::backward_input(dy, &w.to_tensor(&ctx.device)?)?, low_rank);
     }
     let (n_out, n_in) = w.dims()?;
     let n = rows_of("dy", dy, n_out)?;
     let mut dx = vec![0.0f32; n * n_in];
-    product_with_weight(ctx, dy, w, Store::Overwrite, &mut dx)?;
+    product_with_weight(ctx, (dy, w, false), low_rank, Store::Overwrite, (n, &mut dx))?;
     ctx.tensor(dx, &[n, n_in])
 }
 
-/// `dx += dy · w`, in place. Errors: shapes that do not fit each other.
-pub fn backward_input_add(ctx: &Ctx, dy: &Tensor, w: &Weight, dx: &Tensor) -> Result<()> {
+/// `dx += dy · w`, and the adapter's term, in place. Errors: shapes that do not fit each other.
+pub fn backward_input_add(
+    ctx: &Ctx,
+    dy: &Tensor,
+    w: &Weight,
+    low_rank: Option<LowRank>,
+    dx: &Tensor,
+) -> Result<()> {
     if !ctx.is_cpu() {
-        return add_in_place(dx, &reference::backward_input(dy, &w.to_tensor(&ctx.device)?)?);
+        let sum = plus(reference::backward_input(dy, &w.to_tensor(&ctx.device)?)?, low_rank)?;
+        return add_in_place(dx, &sum);
     }
     let (n_out, n_in) = w.dims()?;
     let n = rows_of("dy", dy, n_out)?;
     same_shape("dx", dx, &[n, n_in])?;
-    write(dx, |dx| product_with_weight(ctx, dy, w, Store::Add, dx))?
+    write(dx, |dx| product_with_weight(ctx, (dy, w, false), low_rank, Store::Add, (n, dx)))?
 }
 
 /// `dw += dyᵀ · x`, in place. Errors: shapes that do not fit each other.
@@ -134,23 +184,40 @@ fn add_rows(dy: &[f32], db: &mut [f32]) {
     }
 }
 
-/// `out` = or += `dy · w` on slices.
+/// `out [n, …]` = or += `x · w`, or `x · wᵀ`, and the adapter's term, on slices.
 fn product_with_weight(
     ctx: &Ctx,
-    dy: &Tensor,
-    w: &Weight,
+    (x, w, transposed): (&Tensor, &Weight, bool),
+    low_rank: Option<LowRank>,
     store: Store,
-    out: &mut [f32],
+    (n, out): (usize, &mut [f32]),
 ) -> Result<()> {
     let (n_out, n_in) = w.dims()?;
-    with_operands(dy, w, |dy, w| {
-        let dy = Mat::new(out.len() / n_in.max(1), n_out, dy);
-        gemm(ctx.isa, ctx.precision, 1.0, dy, Mat::new(n_out, n_in, w), store, out);
+    with_operands(x, w, |x, w| {
+        let w = Mat::new(n_out, n_in, w);
+        let w = if transposed { w.t() } else { w };
+        let first = Term { alpha: 1.0, a: Mat::new(n, w.rows, x), b: w };
+        let mut sum = |terms: &[Term]| gemm_sum(ctx.isa, ctx.precision, terms, store, out);
+        match low_rank {
+            None => {
+                sum(&[first]);
+                Ok(())
+            }
+            Some(low_rank) => low_rank.with_term(n, w.cols, |second| sum(&[first, second])),
+        }
+    })?
+}
+
+/// `y` and the adapter's term, where only candle ops reach.
+fn plus(y: Tensor, low_rank: Option<LowRank>) -> Result<Tensor> {
+    Ok(match low_rank {
+        None => y,
+        Some(low_rank) => (y + low_rank.reference()?)?,
     })
 }
 
 /// Calls `f` with the elements of an activation and of a weight.
-fn with_operands(x: &Tensor, w: &Weight, f: impl FnOnce(Elements, Elements)) -> Result<()> {
+fn with_operands<R>(x: &Tensor, w: &Weight, f: impl FnOnce(Elements, Elements) -> R) -> Result<R> {
     read::<f32, _>(x, |x| w.with_elements(|w| f(Elements::F32(x), w)))?
 }
 
@@ -226,16 +293,16 @@ mod tests {
                     let weight = Weight::Tensor(w.clone());
                     let (x64, dy64, w64) = (wide(&x), wide(&dy), wide(&w));
 
-                    let y = forward(&ctx, &x, &weight, None)?;
+                    let y = forward(&ctx, &x, &weight, None, None)?;
                     worst = worst.max(deviation(&y, &reference::forward(&x64, &w64, None)?));
-                    let y = forward(&ctx, &x, &weight, Some(&b))?;
+                    let y = forward(&ctx, &x, &weight, Some(&b), None)?;
                     worst =
                         worst.max(deviation(&y, &reference::forward(&x64, &w64, Some(&wide(&b)))?));
 
-                    let dx = backward_input(&ctx, &dy, &weight)?;
+                    let dx = backward_input(&ctx, &dy, &weight, None)?;
                     let want = reference::backward_input(&dy64, &w64)?;
                     worst = worst.max(deviation(&dx, &want));
-                    backward_input_add(&ctx, &dy, &weight, &dx)?;
+                    backward_input_add(&ctx, &dy, &weight, None, &dx)?;
                     worst = worst.max(deviation(&dx, &(want * 2.0)?));
 
                     let (dw, db) = (random(5, &[o, i]), random(6, &[o]));
@@ -284,7 +351,7 @@ mod tests {
         assert!(deviation(&reference::backward_weight(&dy64, &x64)?, &slope_w) < 1e-10);
         assert!(deviation(&reference::backward_bias(&dy64)?, &slope_b) < 1e-10);
         for ctx in contexts() {
-            let dx = backward_input(&ctx, &dy, &Weight::Tensor(w.clone()))?;
+            let dx = backward_input(&ctx, &dy, &Weight::Tensor(w.clone()), None)?;
             let (dw, db) = (ctx.zeros(&[o, i])?, ctx.zeros(&[o])?);
             backward_weight(&ctx, &dy, &x, &dw)?;
             backward_bias(&ctx, &dy, &db)?;
@@ -296,13 +363,40 @@ mod tests {
     }
 
     #[test]
+    fn a_term_of_low_rank_is_added_in_the_same_order_as_alone() -> Result<()> {
+        for ctx in contexts() {
+            let (x, w, h, b) = (
+                random(1, &[33, 70]),
+                Weight::Tensor(random(2, &[40, 70])),
+                random(3, &[33, 8]),
+                random(4, &[40, 8]),
+            );
+            let term = LowRank { left: &h, right: &b, right_is_transposed: true, scale: 0.7 };
+            let y = forward(&ctx, &x, &w, None, Some(term))?;
+            let want = plus(reference::forward(&x, &w.to_tensor(&ctx.device)?, None)?, Some(term))?;
+            assert!(deviation(&y, &want) < 1e-6);
+
+            let dy = random(5, &[33, 40]);
+            let (dh, a) = (random(6, &[33, 8]), random(7, &[8, 70]));
+            let term = LowRank { left: &dh, right: &a, right_is_transposed: false, scale: 1.0 };
+            let dx = backward_input(&ctx, &dy, &w, Some(term))?;
+            let want =
+                plus(reference::backward_input(&dy, &w.to_tensor(&ctx.device)?)?, Some(term))?;
+            assert!(deviation(&dx, &want) < 1e-6);
+            backward_input_add(&ctx, &dy, &w, Some(term), &dx)?;
+            assert!(deviation(&dx, &(want * 2.0)?) < 1e-6);
+        }
+        Ok(())
+    }
+
+    #[test]
     fn bf16_products_count_operands_rounded_to_bf16() -> Result<()> {
         let (x, w) = (random(1, &[33, 300]), random(2, &[40, 300]));
         let round = |x: &Tensor| x.to_dtype(DType::BF16).and_then(|x| x.to_dtype(DType::F64));
         let want = reference::forward(&round(&x)?, &round(&w)?, None)?;
         for ctx in contexts() {
             let ctx = Ctx { precision: Precision::Bf16, ..ctx };
-            let y = forward(&ctx, &x, &Weight::Tensor(w.clone()), None)?;
+            let y = forward(&ctx, &x, &Weight::Tensor(w.clone()), None, None)?;
             assert!(deviation(&y, &want) < 1e-6, "{}", ctx.isa.name());
         }
         Ok(())
@@ -315,13 +409,17 @@ mod tests {
         let message = |result: Result<()>| result.expect_err("refused").to_string();
         let wrong = random(2, &[3, 6]);
         assert!(
-            message(forward(&ctx, &wrong, &w, None).map(|_| ())).contains("x has shape [3, 6]")
+            message(forward(&ctx, &wrong, &w, None, None).map(|_| ()))
+                .contains("x has shape [3, 6]")
         );
         assert!(
-            message(backward_input(&ctx, &wrong, &w).map(|_| ())).contains("dy has shape [3, 6]")
+            message(backward_input(&ctx, &wrong, &w, None).map(|_| ()))
+                .contains("dy has shape [3, 6]")
         );
         let (dy, dx) = (random(3, &[3, 4]), random(4, &[3, 4]));
-        assert!(message(backward_input_add(&ctx, &dy, &w, &dx)).contains("dx has shape [3, 4]"));
+        assert!(
+            message(backward_input_add(&ctx, &dy, &w, None, &dx)).contains("dx has shape [3, 4]")
+        );
         assert!(
             message(backward_weight(&ctx, &dy, &wrong, &random(5, &[4, 5])))
                 .contains("x has shape")

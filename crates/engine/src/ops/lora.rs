@@ -2,17 +2,18 @@
 //!
 //! ```text
 //! h   = x̃ Aᵀ                     x̃ is x after dropout
-//! y  += s · h Bᵀ
+//! y  += s · h Bᵀ               by the linear, see LowRank
 //! dh  = s · dy B
 //! dB += s · dyᵀ h
 //! dA += dhᵀ x̃
-//! dx̃  = dh A
+//! dx̃  = dh A                    by the linear where nothing was dropped
 //! ```
 //! Shapes: x, x̃ `[N, I]` · A `[r, I]` · B `[O, r]` · h, dh `[N, r]` · y, dy `[N, O]`.
-//! Gradients of A and B are added to, that of x̃ is returned or added into dx.
+//! Gradients of A and B are added to.
 
 use crate::ctx::{Ctx, read, write};
 use crate::error::Result;
+use crate::ops::linear::LowRank;
 use candle_core::Tensor;
 use kernels::gemm::{Elements, Mat, Store, gemm};
 
@@ -23,19 +24,29 @@ pub struct Factors<'a> {
     pub scale: f32,
 }
 
-/// Adds the term to `y` in place and returns `h`, which backward needs.
-pub fn forward_add(ctx: &Ctx, x: &Tensor, lora: &Factors, y: &Tensor) -> Result<Tensor> {
-    if !ctx.is_cpu() {
-        return reference::forward_add(x, lora, y);
+impl Factors<'_> {
+    /// `s · h Bᵀ`, which the linear adds to its output.
+    pub fn forward_term<'a>(&'a self, h: &'a Tensor) -> LowRank<'a> {
+        LowRank { left: h, right: self.b, right_is_transposed: true, scale: self.scale }
     }
-    let (n, (r, _)) = (x.dim(0)?, lora.a.dims2()?);
-    let h = ctx.zeros(&[n, r])?;
+
+    /// `dh A`, which the linear adds to the gradient of its input.
+    pub fn backward_term<'a>(&'a self, dh: &'a Tensor) -> LowRank<'a> {
+        LowRank { left: dh, right: self.a, right_is_transposed: false, scale: 1.0 }
+    }
+}
+
+/// Returns `h`: what the linear's output needs, and backward.
+pub fn forward(ctx: &Ctx, x: &Tensor, lora: &Factors) -> Result<Tensor> {
+    if !ctx.is_cpu() {
+        return Ok(x.matmul(&lora.a.t()?)?);
+    }
+    let h = ctx.zeros(&[x.dim(0)?, lora.a.dim(0)?])?;
     product(ctx, 1.0, View::of(x), View::of(lora.a).t(), Store::Overwrite, &h)?;
-    product(ctx, lora.scale, View::of(&h), View::of(lora.b).t(), Store::Add, y)?;
     Ok(h)
 }
 
-/// Adds to `da` and `db` and returns `dh`; [`backward_input`] turns it into the gradient of x̃.
+/// Adds to `da` and `db` and returns `dh`; [`Factors::backward_term`] or [`backward_input`] turn it into the gradient of x̃.
 pub fn backward_factors(
     ctx: &Ctx,
     dy: &Tensor,
@@ -53,18 +64,13 @@ pub fn backward_factors(
     Ok(dh)
 }
 
-/// Adds `dh A` to `dx`: the path where nothing was dropped.
-pub fn backward_input_add(ctx: &Ctx, dh: &Tensor, lora: &Factors, dx: &Tensor) -> Result<()> {
-    if !ctx.is_cpu() {
-        return reference::add_in_place(dx, &dh.matmul(lora.a)?);
-    }
-    product(ctx, 1.0, View::of(dh), View::of(lora.a), Store::Add, dx)
-}
-
 /// Returns `dh A`: the gradient of x̃, which still has to pass the dropout.
 pub fn backward_input(ctx: &Ctx, dh: &Tensor, lora: &Factors) -> Result<Tensor> {
+    if !ctx.is_cpu() {
+        return Ok(dh.matmul(lora.a)?);
+    }
     let dx = ctx.zeros(&[dh.dim(0)?, lora.a.dim(1)?])?;
-    backward_input_add(ctx, dh, lora, &dx)?;
+    product(ctx, 1.0, View::of(dh), View::of(lora.a), Store::Overwrite, &dx)?;
     Ok(dx)
 }
 
@@ -108,12 +114,6 @@ mod reference {
         Ok(y.slice_set(&(y + x)?, 0, 0)?)
     }
 
-    pub(super) fn forward_add(x: &Tensor, lora: &Factors, y: &Tensor) -> Result<Tensor> {
-        let h = x.matmul(&lora.a.t()?)?;
-        add_in_place(y, &(h.matmul(&lora.b.t()?)? * lora.scale as f64)?)?;
-        Ok(h)
-    }
-
     pub(super) fn backward_factors(
         dy: &Tensor,
         (x, h): (&Tensor, &Tensor),
@@ -153,14 +153,13 @@ mod tests {
             let (x, a, b, dy) =
                 (matrix(n, i, 1), matrix(r, i, 2), matrix(o, r, 3), matrix(n, o, 4));
             let lora = Factors { a: &a, b: &b, scale: 1.5 };
-            let outputs = || (matrix(n, o, 5), matrix(r, i, 6), matrix(o, r, 7));
-            let ((y0, da0, db0), (y1, da1, db1)) = (outputs(), outputs());
-            let h0 = forward_add(&ctx, &x, &lora, &y0).unwrap();
-            let h1 = reference::forward_add(&x, &lora, &y1).unwrap();
+            let outputs = || (matrix(r, i, 6), matrix(o, r, 7));
+            let ((da0, db0), (da1, db1)) = (outputs(), outputs());
+            let h0 = forward(&ctx, &x, &lora).unwrap();
+            let h1 = x.matmul(&a.t().unwrap()).unwrap();
             let dh0 = backward_factors(&ctx, &dy, (&x, &h0), &lora, (&da0, &db0)).unwrap();
             let dh1 = reference::backward_factors(&dy, (&x, &h1), &lora, (&da1, &db1)).unwrap();
             assert_close("h", &h0, &h1);
-            assert_close("y", &y0, &y1);
             assert_close("dh", &dh0, &dh1);
             assert_close("da", &da0, &da1);
             assert_close("db", &db0, &db1);

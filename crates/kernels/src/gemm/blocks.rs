@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! for each task: a rectangle of c            in parallel
-//!   for groups of blocks of k                as many as fit A_WORDS
+//!   for groups of blocks of all terms' k     as many as fit A_WORDS
 //!     pack a's rows of the group             stays in the L2 cache
 //!     for panels of NR columns
 //!       for blocks of k in the group
@@ -12,10 +12,11 @@
 //! Tasks share nothing that is written, so they need no barrier; a panel of `b` is packed again by
 //! each task of other rows, which costs as much as about PACK_COST multiply-adds an element. Which
 //! task computes an element never changes how: the cut may depend on the number of threads, the bits do not.
+//! A sum of products is one product whose k goes on: the second finds the sums of the first in the cache.
 
 use super::kernel::{Kernel, Output};
 use super::pack::Panel;
-use super::{Mat, Store};
+use super::{Mat, Store, Term};
 use rayon::prelude::*;
 use std::cell::RefCell;
 use std::ops::Range;
@@ -28,34 +29,27 @@ thread_local! {
     static BUFFERS: RefCell<[Vec<u32>; 2]> = const { RefCell::new([const { Vec::new() }; 2]) };
 }
 
-/// Blocks of k, in words: as equal as they can be, so that the last is not a stub.
+/// A block of one term's k.
 #[derive(Clone, Copy)]
-struct KBlocks {
-    k: usize,
-    per_word: usize,
-    step: usize,
-    size: usize,
-    count: usize,
+struct Block {
+    term: usize,
+    /// First element of k, and how many.
+    start: usize,
+    len: usize,
+    /// Words of k that it is packed to.
+    words: usize,
 }
 
-impl KBlocks {
-    fn new<K: Kernel>(kernel: K, k: usize) -> KBlocks {
-        let per_word = kernel.encoding().per_word();
-        let words = k.div_ceil(per_word);
-        let size = words.div_ceil(words.div_ceil(K::K_BLOCK)).next_multiple_of(K::K_STEP);
-        KBlocks { k, per_word, step: K::K_STEP, size, count: words.div_ceil(size) }
-    }
-
-    /// First element and number of elements of a block.
-    fn elements(&self, block: usize) -> (usize, usize) {
-        let start = block * self.size * self.per_word;
-        (start, (self.k - start).min(self.size * self.per_word))
-    }
-
-    /// Words of k that a block is packed to.
-    fn words(&self, block: usize) -> usize {
-        self.elements(block).1.div_ceil(self.per_word).next_multiple_of(self.step)
-    }
+/// The blocks of a term, as equal as they can be, so that the last is not a stub.
+fn blocks_of<K: Kernel>(kernel: K, term: usize, k: usize) -> impl Iterator<Item = Block> {
+    let per_word = kernel.encoding().per_word();
+    let words = k.div_ceil(per_word).max(1);
+    let size = words.div_ceil(words.div_ceil(K::K_BLOCK)).next_multiple_of(K::K_STEP) * per_word;
+    (0..k).step_by(size).map(move |start| {
+        let len = size.min(k - start);
+        let words = len.div_ceil(per_word).next_multiple_of(K::K_STEP);
+        Block { term, start, len, words }
+    })
 }
 
 /// The rectangles of `c` that tasks compute.
@@ -68,10 +62,12 @@ struct Cut {
 impl Cut {
     /// Chooses the cut that `threads` should be done with first: whole waves of tasks, each task's
     /// products and what it packs counted.
-    fn new<K: Kernel>(m: usize, n: usize, k_blocks: &KBlocks, threads: usize) -> Cut {
-        let max_rows = (K::A_WORDS / k_blocks.size / K::MR).max(1) * K::MR;
+    fn new<K: Kernel>(m: usize, n: usize, blocks: &[Block], threads: usize) -> Cut {
+        let longest = blocks.iter().map(|block| block.words).max().unwrap_or(1);
+        let max_rows = (K::A_WORDS / longest / K::MR).max(1) * K::MR;
         let min_row_cuts = m.div_ceil(max_rows);
-        let work = m.saturating_mul(n).saturating_mul(k_blocks.k);
+        let k = blocks.iter().map(|block| block.len).sum();
+        let work = m.saturating_mul(n).saturating_mul(k);
         let whole = Cut { rows: m.min(max_rows).next_multiple_of(K::MR), cols: n };
         if threads == 1 || work < SERIAL_WORK {
             return whole;
@@ -96,40 +92,38 @@ impl Cut {
     }
 }
 
-/// One product, as its tasks see it.
+/// A sum of products, as its tasks see it.
 struct Product<'a, K> {
     kernel: K,
-    a: Mat<'a>,
-    b: Mat<'a>,
+    terms: &'a [Term<'a>],
+    blocks: Vec<Block>,
     store: Store,
     c: Output<'a>,
-    k_blocks: KBlocks,
 }
 
-/// `c` = or += `alpha · a · b` with one kernel. The caller checked shapes; none of them is 0.
-pub(super) fn product<'a, K: Kernel>(
-    kernel: K,
-    alpha: f32,
-    (a, b): (Mat<'a>, Mat<'a>),
-    store: Store,
-    c: &'a mut [f32],
-) {
-    let n = b.cols;
+/// `c` = or += `Σ alpha · a · b` with one kernel. The caller checked shapes; none of them is 0.
+pub(super) fn product<K: Kernel>(kernel: K, terms: &[Term], store: Store, c: &mut [f32]) {
+    let (m, n) = (terms[0].a.rows, terms[0].b.cols);
     // A thin result fills the tiles' width with its long side. Multiplication commutes, and the
     // order of the sum stays, so the bits do too.
     let padded = |rows: usize, cols: usize| rows * cols.next_multiple_of(K::NR);
-    let transposed = padded(b.cols, a.rows) * 5 < padded(a.rows, b.cols) * 4;
-    let (a, b) = if transposed { (b.t(), a.t()) } else { (a, b) };
-    let c = Output::new(c, n, transposed, alpha);
-    let k_blocks = KBlocks::new(kernel, a.cols);
-    let cut = Cut::new::<K>(a.rows, b.cols, &k_blocks, rayon::current_num_threads());
-    let product = Product { kernel, a, b, store, c, k_blocks };
-    let row_cuts = a.rows.div_ceil(cut.rows);
+    let transposed = padded(n, m) * 5 < padded(m, n) * 4;
+    let turned: Vec<Term> = match transposed {
+        true => terms.iter().map(|x| Term { a: x.b.t(), b: x.a.t(), ..*x }).collect(),
+        false => terms.to_vec(),
+    };
+    let (rows, cols) = if transposed { (n, m) } else { (m, n) };
+    let blocks: Vec<Block> =
+        turned.iter().enumerate().flat_map(|(i, x)| blocks_of(kernel, i, x.a.cols)).collect();
+    let cut = Cut::new::<K>(rows, cols, &blocks, rayon::current_num_threads());
+    let c = Output::new(c, n, transposed);
+    let product = Product { kernel, terms: &turned, blocks, store, c };
+    let row_cuts = rows.div_ceil(cut.rows);
     let task = |index: usize| {
         let (i, j) = (index % row_cuts * cut.rows, index / row_cuts * cut.cols);
-        product.task(i..a.rows.min(i + cut.rows), j..b.cols.min(j + cut.cols));
+        product.task(i..rows.min(i + cut.rows), j..cols.min(j + cut.cols));
     };
-    match cut.tasks(a.rows, b.cols) {
+    match cut.tasks(rows, cols) {
         1 => task(0),
         tasks => (0..tasks).into_par_iter().with_max_len(1).for_each(task),
     }
@@ -138,57 +132,85 @@ pub(super) fn product<'a, K: Kernel>(
 impl<K: Kernel> Product<'_, K> {
     /// Computes the rectangle `rows` × `cols` of `c`.
     fn task(&self, rows: Range<usize>, cols: Range<usize>) {
-        let KBlocks { size, count, .. } = self.k_blocks;
         let height = rows.len().next_multiple_of(K::ROW_STEP);
-        let group = (K::A_WORDS / (height * size)).clamp(1, count);
+        let longest = self.blocks.iter().map(|block| block.words).max().unwrap_or(0);
         let session = self.kernel.start();
         BUFFERS.with_borrow_mut(|[a_buffer, b_buffer]| {
-            let a_packed = aligned(a_buffer, height * size * group);
-            let b_packed = aligned(b_buffer, size * K::NR);
-            for first in (0..count).step_by(group) {
-                let blocks = first..count.min(first + group);
-                for (block, a_packed) in blocks.clone().zip(a_packed.chunks_mut(height * size)) {
-                    self.pack_rows(rows.clone(), block, a_packed);
+            let mut first = true;
+            for group in self.groups(height) {
+                let words: usize = group.iter().map(|block| block.words).sum();
+                let a_packed = aligned(a_buffer, height * words);
+                let b_packed = aligned(b_buffer, longest * K::NR);
+                let mut at = 0;
+                for block in group {
+                    self.pack_rows(rows.clone(), block, &mut a_packed[at..]);
+                    at += height * block.words;
                 }
-                let order = cols
-                    .clone()
-                    .step_by(K::NR)
-                    .flat_map(|j| blocks.clone().map(move |block| (j, block)));
-                let mut panels =
-                    order.map(|(j, block)| (j, block, self.b_panel(j, &cols, block))).peekable();
-                while let Some((j, block, panel)) = panels.next() {
-                    let b_packed = &mut b_packed[..panel.words()];
-                    self.kernel.pack(&panel, b_packed);
-                    let a_packed = &a_packed[(block - first) * height * size..][..height * size];
-                    let next = panels.peek().map(|(_, _, panel)| panel);
-                    self.column_of_tiles(
-                        &session,
-                        rows.clone(),
-                        (j, panel.lanes),
-                        block,
-                        (a_packed, b_packed),
-                        next,
-                    );
-                }
+                self.columns(&session, (&rows, &cols), group, (a_packed, b_packed), first);
+                first = false;
             }
         });
     }
 
+    /// The blocks, as many at a time as `A_WORDS` have room for with so many rows.
+    fn groups(&self, height: usize) -> impl Iterator<Item = &[Block]> {
+        let mut rest = self.blocks.as_slice();
+        std::iter::from_fn(move || {
+            let mut words = 0;
+            let fits = |block: &&Block| {
+                words += height * block.words;
+                words <= K::A_WORDS
+            };
+            let count = rest.iter().take_while(fits).count().max(1).min(rest.len());
+            let (group, after) = rest.split_at(count);
+            rest = after;
+            (!group.is_empty()).then_some(group)
+        })
+    }
+
+    /// All panels of `b`, one after another, for the blocks of a group.
+    fn columns(
+        &self,
+        session: &K::Session,
+        (rows, cols): (&Range<usize>, &Range<usize>),
+        group: &[Block],
+        (a_packed, b_packed): (&[u32], &mut [u32]),
+        first: bool,
+    ) {
+        let order = cols.clone().step_by(K::NR).flat_map(|j| (0..group.len()).map(move |i| (j, i)));
+        let mut panels = order.map(|(j, i)| (j, i, self.b_panel(j, cols, &group[i]))).peekable();
+        let height = rows.len().next_multiple_of(K::ROW_STEP);
+        let mut at = 0;
+        while let Some((j, i, panel)) = panels.next() {
+            let b_packed = &mut b_packed[..panel.words()];
+            self.kernel.pack(&panel, b_packed);
+            at = if i == 0 { 0 } else { at };
+            let a_packed = &a_packed[at..][..height * group[i].words];
+            at += a_packed.len();
+            let store = if first && i == 0 { self.store } else { Store::Add };
+            let alpha = self.terms[group[i].term].alpha;
+            let next = panels.peek().map(|(_, _, panel)| panel);
+            let place = (rows.clone(), (j, panel.lanes));
+            self.column_of_tiles(session, place, (a_packed, b_packed), (alpha, store), next);
+        }
+    }
+
     /// Packs rows of `a` as panels of MR, one after another; the last has as many as are left.
-    fn pack_rows(&self, rows: Range<usize>, block: usize, a_packed: &mut [u32]) {
+    fn pack_rows(&self, rows: Range<usize>, block: &Block, a_packed: &mut [u32]) {
         let mut at = 0;
         for i in rows.clone().step_by(K::MR) {
             let height = K::MR.min(rows.end - i);
             let width = height.next_multiple_of(K::ROW_STEP);
-            let panel = self.panel(self.a, i, (height, width), block);
+            let panel = self.panel(self.terms[block.term].a, i, (height, width), block);
             self.kernel.pack_a(&panel, &mut a_packed[at..][..panel.words()]);
             at += panel.words();
         }
     }
 
     /// The panel of `b` from column `j` on.
-    fn b_panel(&self, j: usize, cols: &Range<usize>, block: usize) -> Panel<'_> {
-        self.panel(self.b.t(), j, (K::NR.min(cols.end - j), K::NR), block)
+    fn b_panel(&self, j: usize, cols: &Range<usize>, block: &Block) -> Panel<'_> {
+        let b = self.terms[block.term].b.t();
+        self.panel(b, j, (K::NR.min(cols.end - j), K::NR), block)
     }
 
     /// The block of `lanes` rows of `x` from `first` on.
@@ -197,18 +219,17 @@ impl<K: Kernel> Product<'_, K> {
         x: Mat<'x>,
         first: usize,
         (lanes, width): (usize, usize),
-        block: usize,
+        block: &Block,
     ) -> Panel<'x> {
-        let (p, k) = self.k_blocks.elements(block);
         Panel {
             data: x.data,
-            start: first * x.row_stride + p * x.col_stride,
+            start: first * x.row_stride + block.start * x.col_stride,
             lanes,
             width,
             lane_stride: x.row_stride,
             k_stride: x.col_stride,
-            k,
-            k_words: self.k_blocks.words(block),
+            k: block.len,
+            k_words: block.words,
             encoding: self.kernel.encoding(),
         }
     }
@@ -217,14 +238,12 @@ impl<K: Kernel> Product<'_, K> {
     fn column_of_tiles(
         &self,
         session: &K::Session,
-        rows: Range<usize>,
-        (j, width): (usize, usize),
-        block: usize,
+        (rows, (j, width)): (Range<usize>, (usize, usize)),
         (a_packed, b_packed): (&[u32], &[u32]),
+        (alpha, store): (f32, Store),
         next: Option<&Panel>,
     ) {
         let words = b_packed.len() / K::NR;
-        let store = if block == 0 { self.store } else { Store::Add };
         let tiles = rows.len().div_ceil(K::MR);
         for (index, i) in rows.clone().step_by(K::MR).enumerate() {
             if let Some(next) = next {
@@ -234,7 +253,7 @@ impl<K: Kernel> Product<'_, K> {
             let a_panel = &a_packed[(i - rows.start) * words..]
                 [..height.next_multiple_of(K::ROW_STEP) * words];
             // SAFETY: tasks have disjoint rectangles, and a task has one tile at a time.
-            let c = unsafe { self.c.tile((i, j), (height, width), store) };
+            let c = unsafe { self.c.tile((i, j), (height, width), (alpha, store)) };
             self.kernel.tile(session, height, a_panel, b_packed, c);
         }
     }

@@ -79,7 +79,6 @@ pub(super) struct Output<'c> {
     len: usize,
     pub(super) row_stride: usize,
     pub(super) col_stride: usize,
-    pub(super) alpha: f32,
     of: PhantomData<&'c mut f32>,
 }
 
@@ -91,16 +90,9 @@ unsafe impl Sync for Output<'_> {}
 
 impl<'c> Output<'c> {
     /// `c` is row-major with rows of `cols`; strides swap if the product is computed transposed.
-    pub(super) fn new(c: &'c mut [f32], cols: usize, transposed: bool, alpha: f32) -> Output<'c> {
+    pub(super) fn new(c: &'c mut [f32], cols: usize, transposed: bool) -> Output<'c> {
         let (row_stride, col_stride) = if transposed { (1, cols) } else { (cols, 1) };
-        Output {
-            first: c.as_mut_ptr(),
-            len: c.len(),
-            row_stride,
-            col_stride,
-            alpha,
-            of: PhantomData,
-        }
+        Output { first: c.as_mut_ptr(), len: c.len(), row_stride, col_stride, of: PhantomData }
     }
 
     /// The tile of `rows` × `cols` elements whose first is (i, j).
@@ -111,9 +103,9 @@ impl<'c> Output<'c> {
         &self,
         (i, j): (usize, usize),
         (rows, cols): (usize, usize),
-        store: Store,
+        (alpha, store): (f32, Store),
     ) -> Tile<'c> {
-        let Output { row_stride, col_stride, alpha, .. } = *self;
+        let Output { row_stride, col_stride, .. } = *self;
         let first = i * row_stride + j * col_stride;
         let last = (i + rows - 1) * row_stride + (j + cols - 1) * col_stride;
         assert!(rows > 0 && cols > 0 && last < self.len, "a tile outside of c");

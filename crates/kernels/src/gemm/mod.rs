@@ -54,6 +54,14 @@ pub struct Mat<'a> {
     pub col_stride: usize,
 }
 
+/// One product of a sum: `alpha · a · b`.
+#[derive(Clone, Copy, Debug)]
+pub struct Term<'a> {
+    pub alpha: f32,
+    pub a: Mat<'a>,
+    pub b: Mat<'a>,
+}
+
 /// How products compute. Sums are f32 always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
@@ -187,14 +195,8 @@ macro_rules! with_kernel {
         }
     }};
 }
-/// `c[m, n]` (row-major, contiguous) = or += `alpha · a[m, k] · b[k, n]`.
-///
-/// ```text
-/// c[i, j] = or += Σ_blocks alpha · Σ_p a[i, p] · b[p, j]
-/// ```
-/// Blocks of k and p ascend, and depend on `k` alone: an element's bits are the same for any number
-/// of threads and whatever other rows and columns are computed with it. Other instruction sets may
-/// give other bits. Runs on the current rayon pool.
+
+/// `c[m, n]` (row-major, contiguous) = or += `alpha · a[m, k] · b[k, n]`; see [`gemm_sum`].
 ///
 /// # Panics
 /// If the shapes do not fit each other, or a view reaches outside of its data.
@@ -207,21 +209,40 @@ pub fn gemm(
     store: Store,
     c: &mut [f32],
 ) {
-    let (m, n, k) = (a.rows, b.cols, a.cols);
-    assert_eq!(k, b.rows, "gemm: a has {k} columns, b has {} rows", b.rows);
+    gemm_sum(isa, precision, &[Term { alpha, a, b }], store, c);
+}
+
+/// `c[m, n]` (row-major, contiguous) = or += a sum of products, the terms in their order.
+///
+/// ```text
+/// c[i, j] = or += Σ_terms Σ_blocks alpha · Σ_p a[i, p] · b[p, j]
+/// ```
+/// Blocks of k and p ascend, and depend on a term's `k` alone: an element's bits are the same for any
+/// number of threads, whatever other rows and columns are computed with it, and whether terms come in
+/// one call or in several. Other instruction sets may give other bits. Runs on the current rayon pool.
+///
+/// # Panics
+/// If there is no term, the shapes do not fit each other, or a view reaches outside of its data.
+pub fn gemm_sum(isa: Isa, precision: Precision, terms: &[Term], store: Store, c: &mut [f32]) {
+    let (m, n) = terms.first().map_or((0, 0), |term| (term.a.rows, term.b.cols));
+    assert!(!terms.is_empty(), "gemm: a sum of no products");
+    for Term { a, b, .. } in terms {
+        assert_eq!(a.cols, b.rows, "gemm: a has {} columns, b has {} rows", a.cols, b.rows);
+        assert_eq!((a.rows, b.cols), (m, n), "gemm: terms of different shapes");
+        a.assert_inside();
+        b.assert_inside();
+    }
     assert_eq!(m.checked_mul(n), Some(c.len()), "gemm: c is not {m} by {n}");
-    a.assert_inside();
-    b.assert_inside();
     if m == 0 || n == 0 {
         return;
     }
-    if k == 0 {
+    if terms.iter().all(|term| term.a.cols == 0) {
         if store == Store::Overwrite {
             c.fill(0.0);
         }
         return;
     }
-    with_kernel!(isa, precision, |kernel| blocks::product(kernel, alpha, (a, b), store, c))
+    with_kernel!(isa, precision, |kernel| blocks::product(kernel, terms, store, c))
 }
 
 /// Does the kernel's arithmetic on registers alone for so many rounds. Returns its operations.

@@ -308,3 +308,34 @@ fn four_bit_weights_give_the_bits_of_their_unpacked_values() {
         }
     }
 }
+
+#[test]
+fn a_sum_of_products_has_the_bits_of_one_after_another() {
+    // Terms of several blocks of k, of less than one, and of none; more rows than a task packs at once.
+    for (m, n, lens) in
+        [(70, 65, [700, 8]), (1300, 33, [600, 1]), (5, 3, [2, 1300]), (9, 9, [0, 3])]
+    {
+        let operand =
+            |rows, cols, seed| Operand::new(rows, cols, Kind::F32, Order::RowMajor, 0, seed);
+        let operands = [(lens[0], 1.0), (lens[1], 0.7), (lens[0], -1.3)]
+            .map(|(k, alpha)| (alpha, operand(m, k, k as u64 + 1), operand(k, n, k as u64 + 2)));
+        let terms =
+            operands.each_ref().map(|(alpha, a, b)| Term { alpha: *alpha, a: a.mat(), b: b.mat() });
+        for isa in Isa::available() {
+            for precision in [Precision::F32, Precision::Bf16] {
+                for store in [Store::Overwrite, Store::Add] {
+                    let mut together = random(m * n, 3);
+                    let mut apart = together.clone();
+                    gemm_sum(isa, precision, &terms, store, &mut together);
+                    let mut store = store;
+                    for Term { alpha, a, b } in terms {
+                        gemm(isa, precision, alpha, a, b, store, &mut apart);
+                        store = Store::Add;
+                    }
+                    let bits = |c: &[f32]| c.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                    assert_eq!(bits(&together), bits(&apart), "{} {m} {n}", isa.name());
+                }
+            }
+        }
+    }
+}
