@@ -2,6 +2,7 @@
 //! candle tensor on the CPU into a slice.
 
 use crate::error::Result;
+use crate::workspace::Workspace;
 use candle_core::{
     CpuStorage, DType, Device, InplaceOp1, Layout, Storage, Tensor, WithDType, bail,
 };
@@ -15,11 +16,17 @@ pub struct Ctx {
     pub device: Device,
     pub isa: Isa,
     pub precision: Precision,
+    pub workspace: Workspace,
 }
 
 impl Ctx {
     pub fn cpu(precision: Precision) -> Ctx {
-        Ctx { device: Device::Cpu, isa: Isa::best(), precision }
+        Ctx::new(Isa::best(), precision)
+    }
+
+    /// Of the CPU, with an instruction set.
+    pub fn new(isa: Isa, precision: Precision) -> Ctx {
+        Ctx { device: Device::Cpu, isa, precision, workspace: Workspace::default() }
     }
 
     /// A CPU tensor takes the fused path, any other the composition of candle ops.
@@ -30,6 +37,16 @@ impl Ctx {
     /// A tensor of the context's device that takes over `data` without a copy on the CPU.
     pub fn tensor<T: WithDType>(&self, data: Vec<T>, shape: &[usize]) -> Result<Tensor> {
         Ok(Tensor::from_vec(data, shape, &self.device)?)
+    }
+
+    /// Memory for an output that is written whole: what it holds is left from before.
+    pub fn buffer(&self, len: usize) -> Vec<f32> {
+        self.workspace.take(len)
+    }
+
+    /// Gives the memory of tensors to the next ones. The caller holds their last handles.
+    pub fn recycle<const N: usize>(&self, tensors: [Tensor; N]) {
+        tensors.into_iter().for_each(|x| self.workspace.recycle(x));
     }
 
     pub fn zeros(&self, shape: &[usize]) -> Result<Tensor> {

@@ -28,6 +28,7 @@ pub mod token_ids;
 pub mod tokenizer;
 pub mod train;
 pub mod weight;
+pub mod workspace;
 
 pub use ctx::Ctx;
 pub use error::{Code, Error, Result};

@@ -16,7 +16,6 @@ use crate::plan::{Plan, PlanError, plan};
 use crate::signal::Signal;
 use crate::speed;
 use crate::train::{self, StepReport, Trainer};
-use candle_core::Device;
 use kernels::Isa;
 use serde::Serialize;
 use serde_json::Value;
@@ -232,7 +231,7 @@ pub fn isa() -> Result<Isa> {
 }
 
 fn context(dtype: ComputeDtype) -> Result<Ctx> {
-    Ok(Ctx { device: Device::Cpu, isa: isa()?, precision: Precision::from(dtype) })
+    Ok(Ctx::new(isa()?, Precision::from(dtype)))
 }
 
 /// What is trained, and the adapter's tensors where one is given. An adapter decides its own shape;

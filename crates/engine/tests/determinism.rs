@@ -33,17 +33,7 @@ fn run(
         let ctx = Ctx::cpu(Precision::Bf16);
         let load = LoadOptions { method: &base.0, quantization: base.1.as_ref(), seed };
         let mut model = model::load(&ctx, &files, load, &Signal::default()).expect("a model");
-        let options = OptimizerOptions {
-            kind,
-            paged,
-            state_dir: None,
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            weight_decay: 0.01,
-            max_grad_norm: 0.3,
-            decay_all: false,
-        };
+        let options = optimizer(kind, paged);
         let mut trainer =
             Trainer::new(&model, &options, seed, recomputed_blocks).expect("a trainer");
         let mut bits = vec![];
@@ -59,6 +49,20 @@ fn run(
         }
         bits
     })
+}
+
+fn optimizer(kind: Kind, paged: bool) -> OptimizerOptions {
+    OptimizerOptions {
+        kind,
+        paged,
+        state_dir: None,
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-8,
+        weight_decay: 0.01,
+        max_grad_norm: 0.3,
+        decay_all: false,
+    }
 }
 
 /// Two sequences of different lengths, the first third of each masked.
@@ -118,6 +122,30 @@ fn where_the_state_lies_changes_no_bit() {
             "{kind:?}"
         );
     }
+}
+
+#[test]
+fn what_a_buffer_held_before_changes_no_bit() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../test/goldens/models");
+    let files = ModelFiles::open(&dir.join("llama-bias")).expect("the golden opens");
+    let ctx = Ctx::cpu(Precision::F32);
+    let load = LoadOptions { method: &lora(), quantization: Some(&nf4()), seed: 7 };
+    let mut model = model::load(&ctx, &files, load, &Signal::default()).expect("a model");
+    let trainer = Trainer::new(&model, &optimizer(Kind::Adamw, false), 7, 0).expect("a trainer");
+    let mut gradients = |tokens| {
+        let (loss, _) = trainer
+            .gradients(&mut model, &[batch(1, tokens)], &Signal::default())
+            .expect("gradients");
+        let grads = model.params.iter().map(|p| read::<f32, _>(&p.grad, <[f32]>::to_vec));
+        let grads = grads.collect::<Result<Vec<_>, _>>().expect("values").concat();
+        (loss.to_bits(), grads.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+    };
+    // Enough tokens that buffers are kept at all; other lengths leave buffers that are too long.
+    let want = gradients(300);
+    gradients(420);
+    let kept = ctx.workspace.fill(f32::NAN);
+    assert!(kept > 10, "{kept} buffers");
+    assert!(gradients(300) == want);
 }
 
 #[test]

@@ -10,6 +10,7 @@
 use super::Pass;
 use super::modules::*;
 use crate::Result;
+use crate::ctx::Ctx;
 use crate::generate::LayerCache;
 use crate::model::Block;
 use crate::ops::rope::Direction;
@@ -32,6 +33,19 @@ pub struct Saved {
     up: Tensor,
     /// `h` of each linear's adapter: those of q, k, v (or their one), o, gate, up, down.
     lora_h: Vec<Option<Tensor>>,
+}
+
+impl Saved {
+    /// Gives its memory to the next tensors.
+    pub fn recycle(self, ctx: &Ctx) {
+        let Projected { q, k, v, unclamped, unnormed } = self.qkv;
+        ctx.recycle([self.n1, q, k, v, self.attn, self.up]);
+        let normed = self.n2.map(|(n2, _)| n2);
+        let unnormed = unnormed.into_iter().flatten().map(|(x, _)| x);
+        let rest =
+            [self.h, self.gate, normed].into_iter().flatten().chain(unclamped).chain(unnormed);
+        rest.chain(self.lora_h.into_iter().flatten()).for_each(|x| ctx.recycle([x]));
+    }
 }
 
 /// q, k and v as attention takes them, and what lies before.
@@ -88,6 +102,7 @@ pub fn forward(
     let up = push(linear_forward(ctx, &block.up, mlp_in, adapters)?);
     let m = activate(pass, gate.as_ref(), &up)?;
     let y = push(linear_forward(ctx, &block.down, &m, adapters)?);
+    ctx.recycle([m]);
     elementwise::add_assign(ctx, &y, &h)?;
     let h = (spec.residual == Residual::Sequential).then_some(h);
     Ok((y, Saved { n1, norm1, qkv, attn, attention, h, n2, gate, up, lora_h }))
@@ -110,7 +125,7 @@ pub fn backward(
     let m = activate(pass, saved.gate.as_ref(), &saved.up)?;
     let mut dm = None;
     linear_backward(ctx, &block.down, dy, (&m, lora_h(1)), adapters, Some(&mut dm))?;
-    drop(m);
+    ctx.recycle([m]);
     let dm = dm.expect("asked for");
     let mut dmlp_in = None;
     match (spec.mlp, &block.gate, &saved.gate) {
@@ -132,6 +147,7 @@ pub fn backward(
                 adapters,
                 Some(&mut dmlp_in),
             )?;
+            ctx.recycle([dgate, dup]);
         }
         (Mlp::Plain(act) | Mlp::Gated(act), _, _) => {
             let dup = activation::plain_backward(ctx, act, &dm, &saved.up)?;
@@ -143,8 +159,10 @@ pub fn backward(
                 adapters,
                 Some(&mut dmlp_in),
             )?;
+            ctx.recycle([dup]);
         }
     }
+    ctx.recycle([dm]);
     let dmlp_in = dmlp_in.expect("asked for");
 
     // dh: the gradient of what the attention's output was added to.
@@ -160,6 +178,7 @@ pub fn backward(
                 norm2,
             )?;
             elementwise::add_assign(ctx, &dh, dy)?;
+            ctx.recycle([dmlp_in]);
             dh
         }
         _ => {
@@ -192,6 +211,7 @@ pub fn backward(
         attention_saved,
         pass.seq_starts,
     )?;
+    ctx.recycle([dattn]);
     let trained_norm =
         block.attention_norm.dweight.is_some() || block.attention_norm.dbias.is_some();
     let mut dn1 = dn1_mlp;
@@ -203,6 +223,10 @@ pub fn backward(
     let dn1 = dn1.expect("asked for");
     let dx = norm_backward(ctx, spec.norm, &block.attention_norm, &dn1, x, &saved.norm1)?;
     elementwise::add_assign(ctx, &dx, &dh)?;
+    ctx.recycle([dn1]);
+    if block.mlp_norm.is_some() {
+        ctx.recycle([dh]); // else it is the caller's dy
+    }
     Ok(Some(dx))
 }
 
@@ -291,6 +315,7 @@ fn project_backward(
     for ((linear, dy), h) in block.qkv.iter().zip(&grads).zip(&saved.lora_h) {
         linear_backward(ctx, linear, dy, (&saved.n1, h.as_ref()), adapters, dn1.as_deref_mut())?;
     }
+    grads.into_iter().for_each(|dy| ctx.recycle([dy]));
     Ok(())
 }
 

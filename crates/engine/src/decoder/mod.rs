@@ -61,7 +61,16 @@ pub fn loss_and_grads(model: &mut Model, batch: &MicroBatch, run: &Training) -> 
     let mut kept = Vec::with_capacity(model.blocks.len());
     for (layer, block) in model.blocks.iter().enumerate() {
         let (y, saved) = block::forward(&pass, block, &x, None)?;
-        kept.push((x, (layer >= run.recomputed_blocks).then_some(saved)));
+        let keeps = layer >= run.recomputed_blocks;
+        kept.push((
+            x,
+            if keeps {
+                Some(saved)
+            } else {
+                saved.recycle(ctx);
+                None
+            },
+        ));
         x = y;
         run.signal.block()?;
     }
@@ -74,10 +83,10 @@ pub fn loss_and_grads(model: &mut Model, batch: &MicroBatch, run: &Training) -> 
         dhead: model.head.dweight.as_ref(),
     };
     let out = head_loss::forward_backward(ctx, loss)?;
-    drop(last);
+    ctx.recycle([last]);
 
     let mut dx = norm_backward(ctx, spec.norm, &model.final_norm, &out.dx, &x, &final_norm)?;
-    drop((out.dx, x));
+    ctx.recycle([out.dx, x]);
     let below = model.embedding.dweight.is_some()
         || model.embedding_norm.as_ref().is_some_and(|n| n.dweight.is_some());
     for (layer, block) in model.blocks.iter().enumerate().rev() {
@@ -88,7 +97,10 @@ pub fn loss_and_grads(model: &mut Model, batch: &MicroBatch, run: &Training) -> 
         };
         let want = if layer > 0 || below { Want::Dx } else { Want::Nothing };
         run.signal.block()?;
-        match block::backward(&pass, block, &dx, &x, &saved, want)? {
+        let next = block::backward(&pass, block, &dx, &x, &saved, want)?;
+        saved.recycle(ctx);
+        ctx.recycle([x, dx]);
+        match next {
             Some(next) => dx = next,
             None => return Ok(out.loss_sum),
         }
@@ -127,7 +139,9 @@ fn hidden(model: &mut Model, batch: &MicroBatch, signal: &Signal) -> Result<Tens
     let pass = pass(model, inference_adapters(model), &attention, &positions, &batch.seq_starts);
     let (_, mut x, _) = embed_ids(model, &batch.ids)?;
     for block in &model.blocks {
-        x = block::forward(&pass, block, &x, None)?.0;
+        let (y, saved) = block::forward(&pass, block, &x, None)?;
+        saved.recycle(pass.ctx);
+        pass.ctx.recycle([std::mem::replace(&mut x, y)]);
         signal.block()?;
     }
     Ok(norm_forward(pass.ctx, pass.spec.norm, &model.final_norm, &x)?.0)

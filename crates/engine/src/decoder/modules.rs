@@ -6,7 +6,7 @@ use crate::Result;
 use crate::ctx::Ctx;
 use crate::model::{Linear, NormModule};
 use crate::ops::dropout::DropKey;
-use crate::ops::linear::LowRank;
+use crate::ops::low_rank::LowRank;
 use crate::ops::rms_norm::WeightOffset;
 use crate::ops::{dropout, elementwise, layer_norm, linear, lora, rms_norm};
 use crate::spec::Norm;
@@ -56,11 +56,13 @@ pub fn linear_forward(
     adapters: Adapters,
 ) -> Result<(Tensor, Option<Tensor>)> {
     let bias = module.bias.as_ref();
-    let Some((factors, dropped, _)) = adapted(ctx, module, x, adapters)? else {
+    let Some((factors, dropped, key)) = adapted(ctx, module, x, adapters)? else {
         return Ok((linear::forward(ctx, x, &module.weight, bias, None)?, None));
     };
     let h = lora::forward(ctx, &dropped, &factors)?;
-    drop(dropped);
+    if key.is_some() {
+        ctx.recycle([dropped]); // else it is x
+    }
     let y = linear::forward(ctx, x, &module.weight, bias, Some(factors.forward_term(&h)))?;
     Ok((y, Some(h)))
 }
@@ -89,15 +91,20 @@ pub fn linear_backward(
     };
     let grads = (&trained.da, &trained.db);
     let dh = lora::backward_factors(ctx, dy, (&dropped, h), &factors, grads)?;
-    drop(dropped);
     let Some(key) = key else {
         let term = Some(factors.backward_term(&dh));
-        return add_input_gradient(ctx, module, dy, term, dx).map(|_| ());
+        add_input_gradient(ctx, module, dy, term, dx)?;
+        ctx.recycle([dh]);
+        return Ok(());
     };
+    ctx.recycle([dropped]);
     let Some(dx) = add_input_gradient(ctx, module, dy, None, dx)? else { return Ok(()) };
-    let through = lora::backward_input(ctx, &dh, &factors)?;
-    let through = dropout::drop(ctx, &through, trained.dropout, &key)?;
-    elementwise::add_assign(ctx, dx, &through)
+    let undropped = lora::backward_input(ctx, &dh, &factors)?;
+    let through = dropout::drop(ctx, &undropped, trained.dropout, &key)?;
+    ctx.recycle([undropped]);
+    elementwise::add_assign(ctx, dx, &through)?;
+    ctx.recycle([dh, through]);
+    Ok(())
 }
 
 /// Adds `dy · w` and the adapter's term to `dx`, which is made here where there is none yet.

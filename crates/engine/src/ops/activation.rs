@@ -22,7 +22,7 @@ pub fn gated_forward(ctx: &Ctx, f: Activation, gate: &Tensor, up: &Tensor) -> Re
     if !ctx.is_cpu() {
         return reference::gated_forward(f, gate, up);
     }
-    let mut y = vec![0.0; len];
+    let mut y = ctx.buffer(len);
     read_all([gate, up], |[gate, up]| kernel::gated_forward(ctx.isa, f.into(), gate, up, &mut y))?;
     ctx.tensor(y, gate.dims())
 }
@@ -39,7 +39,7 @@ pub fn gated_backward(
     if !ctx.is_cpu() {
         return reference::gated_backward(f, dy, gate, up);
     }
-    let (mut dgate, mut dup) = (vec![0.0; len], vec![0.0; len]);
+    let (mut dgate, mut dup) = (ctx.buffer(len), ctx.buffer(len));
     read_all([dy, gate, up], |[dy, gate, up]| {
         kernel::gated_backward(ctx.isa, f.into(), dy, (gate, up), (&mut dgate, &mut dup));
     })?;
@@ -51,7 +51,7 @@ pub fn plain_forward(ctx: &Ctx, f: Activation, x: &Tensor) -> Result<Tensor> {
     if !ctx.is_cpu() {
         return Ok(reference::value_and_slope(f, x)?.0);
     }
-    let mut y = vec![0.0; x.elem_count()];
+    let mut y = ctx.buffer(x.elem_count());
     read_all([x], |[x]| kernel::plain_forward(ctx.isa, f.into(), x, &mut y))?;
     ctx.tensor(y, x.dims())
 }
@@ -62,7 +62,7 @@ pub fn plain_backward(ctx: &Ctx, f: Activation, dy: &Tensor, x: &Tensor) -> Resu
     if !ctx.is_cpu() {
         return Ok(dy.mul(&reference::value_and_slope(f, x)?.1)?);
     }
-    let mut dx = vec![0.0; len];
+    let mut dx = ctx.buffer(len);
     read_all([dy, x], |[dy, x]| kernel::plain_backward(ctx.isa, f.into(), dy, x, &mut dx))?;
     ctx.tensor(dx, x.dims())
 }

@@ -78,7 +78,7 @@ pub fn forward(
     if !ctx.is_cpu() {
         return reference::forward(spec, q, k, v, seq_starts);
     }
-    let (mut out, mut lse) = (vec![0.0; q.elem_count()], vec![0.0; n * spec.n_heads]);
+    let (mut out, mut lse) = (ctx.buffer(q.elem_count()), ctx.buffer(n * spec.n_heads));
     read_all([q, k, v], |[q, k, v]| {
         attention::forward(ctx.isa, &spec.shape(), seq_starts, q, k, v, &mut out, &mut lse);
     })?;
@@ -102,8 +102,8 @@ pub fn backward(
     if !ctx.is_cpu() {
         return reference::backward(spec, dout, q, k, v, seq_starts);
     }
-    let mut dq = vec![0.0; q.elem_count()];
-    let [mut dk, mut dv] = [(); 2].map(|()| vec![0.0; k.elem_count()]);
+    let mut dq = ctx.buffer(q.elem_count());
+    let [mut dk, mut dv] = [(); 2].map(|()| ctx.buffer(k.elem_count()));
     read_all([q, k, v, out, &saved.lse, dout], |[q, k, v, out, lse, dout]| {
         let grads = Gradients { dq: &mut dq, dk: &mut dk, dv: &mut dv };
         attention::backward(ctx.isa, &spec.shape(), seq_starts, q, k, v, out, lse, dout, grads);

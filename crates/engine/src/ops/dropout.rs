@@ -46,7 +46,7 @@ pub fn drop(ctx: &Ctx, x: &Tensor, p: f32, key: &DropKey) -> Result<Tensor> {
     if !ctx.is_cpu() {
         return reference::drop(ctx, x, p, key);
     }
-    let mut y = vec![0.0; x.elem_count()];
+    let mut y = ctx.buffer(x.elem_count());
     read_all([x], |[x]| kernels::dropout::drop(ctx.isa, key.words(), p, x, &mut y))?;
     ctx.tensor(y, x.dims())
 }

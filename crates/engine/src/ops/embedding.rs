@@ -23,7 +23,7 @@ pub fn forward(ctx: &Ctx, table: &Weight, ids: &[u32]) -> Result<Tensor> {
     if !ctx.is_cpu() {
         return reference::forward(ctx, table, ids);
     }
-    let mut x = vec![0.0; ids.len() * hidden_size];
+    let mut x = ctx.buffer(ids.len() * hidden_size);
     if hidden_size > 0 {
         table.with_elements(|table| {
             x.par_chunks_mut(GATHER_ROWS * hidden_size).zip(ids.par_chunks(GATHER_ROWS)).for_each(

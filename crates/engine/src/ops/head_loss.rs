@@ -63,7 +63,8 @@ pub fn forward_backward(ctx: &Ctx, args: HeadLoss) -> Result<HeadLossOut> {
         return reference::forward_backward(args);
     }
     let (vocab, hidden) = head.dims()?;
-    let mut dx = vec![0.0; x.elem_count()];
+    let mut dx = ctx.buffer(x.elem_count());
+    dx.fill(0.0); // rows without a target stay so
     let mut run = |dhead: Option<&mut [f32]>| {
         read_all([x], |[x]| {
             head.with_elements(|elements| {
@@ -198,9 +199,9 @@ impl Run<'_> {
                 <= BUFFER_FLOATS_MAX.max(vocab.min(VOCAB_STEP) + 2 * hidden)
         );
         let mut buffers = Buffers {
-            x: vec![0.0; tiles.rows * hidden],
-            sums: vec![0.0; if grads.is_some() { tiles.rows * hidden } else { 0 }],
-            logits: vec![0.0; tiles.rows * tiles.vocab],
+            x: self.ctx.buffer(tiles.rows * hidden),
+            sums: self.ctx.buffer(if grads.is_some() { tiles.rows * hidden } else { 0 }),
+            logits: self.ctx.buffer(tiles.rows * tiles.vocab),
         };
         let mut loss_sum = 0.0;
         for targets in self.targets.chunks(tiles.rows) {
@@ -218,6 +219,8 @@ impl Run<'_> {
                 }
             }
         }
+        let Buffers { x, sums, logits } = buffers;
+        [x, sums, logits].into_iter().for_each(|buffer| self.ctx.workspace.put(buffer));
         loss_sum
     }
 

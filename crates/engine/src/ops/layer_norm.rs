@@ -36,7 +36,7 @@ pub fn forward(
     if !ctx.is_cpu() {
         return reference::forward(x, w, b, eps);
     }
-    let mut y = vec![0.0; x.elem_count()];
+    let mut y = ctx.buffer(x.elem_count());
     let (mut mean, mut rstd) = (vec![0.0; rows], vec![0.0; rows]);
     let mut run = |x: &[f32], w: &[f32], b: Option<&[f32]>| {
         let stats = (&mut mean[..], &mut rstd[..]);
@@ -65,7 +65,7 @@ pub fn backward(
     if !ctx.is_cpu() {
         return reference::backward(dy, x, w, saved, dw, db);
     }
-    let mut dx = vec![0.0; x.elem_count()];
+    let mut dx = ctx.buffer(x.elem_count());
     let mut run = |dw: Option<&mut [f32]>, db: Option<&mut [f32]>| {
         read_all([dy, x, w, &saved.mean, &saved.rstd], |[dy, x, w, mean, rstd]| {
             let stats = norm::LayerNormStats { mean, rstd };

@@ -9,7 +9,8 @@
 //! In brackets: an adapter's [`LowRank`] term, summed while its part of the output lies in the cache.
 //! Shapes: x, dx `[N, I]` · y, dy `[N, O]` · w, dw `[O, I]` · b, db `[O]`.
 
-use super::refuse;
+use super::low_rank::LowRank;
+use super::same_shape;
 use crate::ctx::{Ctx, read, write};
 use crate::error::Result;
 use crate::weight::Weight;
@@ -47,39 +48,6 @@ pub mod reference {
     }
 }
 
-/// A product of few columns and rows that is added to an output: `scale · left · right`.
-///
-/// Shapes: left `[N, r]` · right `[r, cols]`, or its transpose.
-#[derive(Clone, Copy)]
-pub struct LowRank<'a> {
-    pub left: &'a Tensor,
-    pub right: &'a Tensor,
-    pub right_is_transposed: bool,
-    pub scale: f32,
-}
-
-impl LowRank<'_> {
-    /// Calls `f` with the term. Errors: shapes that do not fit an output of `n` rows and `cols` columns.
-    fn with_term<R>(&self, n: usize, cols: usize, f: impl FnOnce(Term) -> R) -> Result<R> {
-        let r = self.left.dims2()?.1;
-        same_shape("the adapter's left factor", self.left, &[n, r])?;
-        let shape = if self.right_is_transposed { [cols, r] } else { [r, cols] };
-        same_shape("the adapter's right factor", self.right, &shape)?;
-        read::<f32, _>(self.left, |left| {
-            read::<f32, _>(self.right, |right| {
-                let b = Mat::new(shape[0], shape[1], Elements::F32(right));
-                let b = if self.right_is_transposed { b.t() } else { b };
-                f(Term { alpha: self.scale, a: Mat::new(n, r, Elements::F32(left)), b })
-            })
-        })?
-    }
-
-    fn reference(&self) -> Result<Tensor> {
-        let right = if self.right_is_transposed { self.right.t()? } else { self.right.clone() };
-        Ok((self.left.matmul(&right)? * f64::from(self.scale))?)
-    }
-}
-
 /// Returns `y = x · wᵀ + b`, and the adapter's term. Errors: shapes that do not fit each other.
 pub fn forward(
     ctx: &Ctx,
@@ -95,7 +63,7 @@ pub fn forward(
     let (n_out, n_in) = w.dims()?;
     let n = rows_of("x", x, n_in)?;
     let (mut y, store) = match b {
-        None => (vec![0.0f32; n * n_out], Store::Overwrite),
+        None => (ctx.buffer(n * n_out), Store::Overwrite),
         // The product is added to rows that hold the bias already.
         Some(b) => {
             same_shape("b", b, &[n_out])?;
@@ -118,7 +86,7 @@ pub fn backward_input(
     }
     let (n_out, n_in) = w.dims()?;
     let n = rows_of("dy", dy, n_out)?;
-    let mut dx = vec![0.0f32; n * n_in];
+    let mut dx = ctx.buffer(n * n_in);
     product_with_weight(ctx, (dy, w, false), low_rank, Store::Overwrite, (n, &mut dx))?;
     ctx.tensor(dx, &[n, n_in])
 }
@@ -228,13 +196,6 @@ fn rows_of(name: &'static str, x: &Tensor, cols: usize) -> Result<usize> {
     Ok(rows)
 }
 
-fn same_shape(name: &'static str, x: &Tensor, shape: &[usize]) -> Result<()> {
-    if x.dims() == shape {
-        return Ok(());
-    }
-    refuse("linear", format!("{name} has shape {:?} instead of {shape:?}", x.dims()))
-}
-
 /// `y += x` where only candle ops reach: all clones of `y` see it.
 fn add_in_place(y: &Tensor, x: &Tensor) -> Result<()> {
     let sum = (y + x.to_dtype(DType::F32)?)?;
@@ -279,7 +240,7 @@ mod tests {
 
     fn contexts() -> impl Iterator<Item = Ctx> {
         let sets = Isa::available().into_iter();
-        sets.map(|isa| Ctx { device: Device::Cpu, isa, precision: Precision::F32 })
+        sets.map(|isa| Ctx::new(isa, Precision::F32))
     }
 
     #[test]
@@ -358,33 +319,6 @@ mod tests {
             for (got, want) in [(dx, &slope_x), (dw, &slope_w), (db, &slope_b)] {
                 assert!(deviation(&got, want) < 1e-6);
             }
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn a_term_of_low_rank_is_added_in_the_same_order_as_alone() -> Result<()> {
-        for ctx in contexts() {
-            let (x, w, h, b) = (
-                random(1, &[33, 70]),
-                Weight::Tensor(random(2, &[40, 70])),
-                random(3, &[33, 8]),
-                random(4, &[40, 8]),
-            );
-            let term = LowRank { left: &h, right: &b, right_is_transposed: true, scale: 0.7 };
-            let y = forward(&ctx, &x, &w, None, Some(term))?;
-            let want = plus(reference::forward(&x, &w.to_tensor(&ctx.device)?, None)?, Some(term))?;
-            assert!(deviation(&y, &want) < 1e-6);
-
-            let dy = random(5, &[33, 40]);
-            let (dh, a) = (random(6, &[33, 8]), random(7, &[8, 70]));
-            let term = LowRank { left: &dh, right: &a, right_is_transposed: false, scale: 1.0 };
-            let dx = backward_input(&ctx, &dy, &w, Some(term))?;
-            let want =
-                plus(reference::backward_input(&dy, &w.to_tensor(&ctx.device)?)?, Some(term))?;
-            assert!(deviation(&dx, &want) < 1e-6);
-            backward_input_add(&ctx, &dy, &w, Some(term), &dx)?;
-            assert!(deviation(&dx, &(want * 2.0)?) < 1e-6);
         }
         Ok(())
     }

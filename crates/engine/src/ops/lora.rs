@@ -13,7 +13,7 @@
 
 use crate::ctx::{Ctx, read, write};
 use crate::error::Result;
-use crate::ops::linear::LowRank;
+use crate::ops::low_rank::LowRank;
 use candle_core::Tensor;
 use kernels::gemm::{Elements, Mat, Store, gemm};
 
@@ -41,7 +41,7 @@ pub fn forward(ctx: &Ctx, x: &Tensor, lora: &Factors) -> Result<Tensor> {
     if !ctx.is_cpu() {
         return Ok(x.matmul(&lora.a.t()?)?);
     }
-    let h = ctx.zeros(&[x.dim(0)?, lora.a.dim(0)?])?;
+    let h = output(ctx, x.dim(0)?, lora.a.dim(0)?)?;
     product(ctx, 1.0, View::of(x), View::of(lora.a).t(), Store::Overwrite, &h)?;
     Ok(h)
 }
@@ -57,7 +57,7 @@ pub fn backward_factors(
     if !ctx.is_cpu() {
         return reference::backward_factors(dy, (x, h), lora, (da, db));
     }
-    let dh = ctx.zeros(&[dy.dim(0)?, lora.a.dim(0)?])?;
+    let dh = output(ctx, dy.dim(0)?, lora.a.dim(0)?)?;
     product(ctx, lora.scale, View::of(dy), View::of(lora.b), Store::Overwrite, &dh)?;
     product(ctx, lora.scale, View::of(dy).t(), View::of(h), Store::Add, db)?;
     product(ctx, 1.0, View::of(&dh).t(), View::of(x), Store::Add, da)?;
@@ -69,7 +69,7 @@ pub fn backward_input(ctx: &Ctx, dh: &Tensor, lora: &Factors) -> Result<Tensor> 
     if !ctx.is_cpu() {
         return Ok(dh.matmul(lora.a)?);
     }
-    let dx = ctx.zeros(&[dh.dim(0)?, lora.a.dim(1)?])?;
+    let dx = output(ctx, dh.dim(0)?, lora.a.dim(1)?)?;
     product(ctx, 1.0, View::of(dh), View::of(lora.a), Store::Overwrite, &dx)?;
     Ok(dx)
 }
@@ -94,6 +94,11 @@ impl<'a> View<'a> {
         let mat = Mat::new(rows, cols, Elements::F32(data));
         Ok(if self.transposed { mat.t() } else { mat })
     }
+}
+
+/// A matrix that a product writes whole.
+fn output(ctx: &Ctx, rows: usize, cols: usize) -> Result<Tensor> {
+    ctx.tensor(ctx.buffer(rows * cols), &[rows, cols])
 }
 
 /// `c (+)= alpha · a · b` on the CPU.

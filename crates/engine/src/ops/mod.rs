@@ -12,6 +12,7 @@ pub mod head_loss;
 pub mod layer_norm;
 pub mod linear;
 pub mod lora;
+pub mod low_rank;
 pub mod qkv;
 pub mod rms_norm;
 pub mod rope;
@@ -53,6 +54,14 @@ pub(crate) fn same_len<const K: usize>(op: &str, tensors: [&Tensor; K]) -> Resul
         Some(&len) if lens.iter().all(|&other| other == len) => Ok(len),
         _ => refuse(op, format!("tensors of {lens:?} elements should have one length")),
     }
+}
+
+/// Refuses a tensor of another shape.
+pub(crate) fn same_shape(name: &'static str, x: &Tensor, shape: &[usize]) -> Result<()> {
+    if x.dims() == shape {
+        return Ok(());
+    }
+    refuse("linear", format!("{name} has shape {:?} instead of {shape:?}", x.dims()))
 }
 
 /// Shapes come from the decoder, so a wrong one is our bug and an error of candle's kind.

@@ -32,7 +32,7 @@ pub fn forward(
     if !ctx.is_cpu() {
         return reference::forward(x, w, eps, offset);
     }
-    let mut y = vec![0.0; x.elem_count()];
+    let mut y = ctx.buffer(x.elem_count());
     let mut rstd = vec![0.0; rows];
     read_all([x, w], |[x, w]| {
         let norm = kernels::norm::RmsNorm { x, w, offset };
@@ -56,7 +56,7 @@ pub fn backward(
     if !ctx.is_cpu() {
         return reference::backward(dy, x, w, saved, offset, dw);
     }
-    let mut dx = vec![0.0; x.elem_count()];
+    let mut dx = ctx.buffer(x.elem_count());
     let mut run = |dw: Option<&mut [f32]>| {
         read_all([dy, x, w, &saved.rstd], |[dy, x, w, rstd]| {
             let norm = kernels::norm::RmsNorm { x, w, offset };
