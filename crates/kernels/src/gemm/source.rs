@@ -2,7 +2,7 @@
 
 use super::Elements;
 use super::pack::{PackOps, STAGE};
-use crate::nf4::Nf4Blocks;
+use crate::nf4::{Nf4Blocks, PlainCodes};
 use half::{bf16, f16};
 
 /// Stored elements that can be read as f32.
@@ -65,7 +65,7 @@ impl Source for &[f16] {
 impl Source for Nf4Blocks<'_> {
     #[inline(always)]
     fn read(self, start: usize, out: &mut [u32]) {
-        Nf4Blocks::read(&self, start, out, f32::to_bits);
+        Nf4Blocks::read(&self, PlainCodes, start, out);
     }
 }
 
