@@ -54,6 +54,46 @@ impl CodeOps for Avx512Codes {
     }
 }
 
+/// [`Avx512Codes`] that round to bf16 as gemm's packing does on these sets: subnormals become 0.
+/// Exists only where `avx512bf16` is there too.
+#[derive(Clone, Copy)]
+pub(crate) struct Bf16Codes(());
+
+impl Bf16Codes {
+    /// Can be called without `unsafe` only in a function that enables the same.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+    pub(crate) fn here() -> Bf16Codes {
+        Bf16Codes(())
+    }
+}
+
+impl CodeOps for Bf16Codes {
+    type Wide = __m512;
+    type Half = __m512i;
+
+    #[inline(always)]
+    fn wide(self, absmax: f32) -> __m512 {
+        Avx512Codes(()).wide(absmax)
+    }
+
+    #[inline(always)]
+    fn half(self, absmax: f32) -> __m512i {
+        // SAFETY: this value exists, so the CPU has `avx512f` and `avx512bf16`.
+        unsafe { twice(round_bf16(products(absmax))) }
+    }
+
+    #[inline(always)]
+    fn wide_values(self, values: __m512, codes: &[u8], out: &mut [u32]) {
+        Avx512Codes(()).wide_values(values, codes, out);
+    }
+
+    #[inline(always)]
+    fn half_pairs(self, values: __m512i, codes: &[u8], out: &mut [u32]) {
+        Avx512Codes(()).half_pairs(values, codes, out);
+    }
+}
+
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn products(absmax: f32) -> __m512 {
@@ -72,6 +112,13 @@ fn round(values: __m512) -> __m256i {
     let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(values, values);
     let bits = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x0040_0000));
     _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(bits))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn round_bf16(values: __m512) -> __m256i {
+    // SAFETY: both types are 256 bits of plain data.
+    unsafe { std::mem::transmute(_mm512_cvtneps_pbh(values)) }
 }
 
 #[inline]

@@ -29,7 +29,9 @@ pub use unpack::{unpack, unpack_bf16};
 
 use std::ops::Range;
 
-pub(crate) use ops::PlainCodes;
+pub(crate) use ops::{CodeOps, PlainCodes};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use {avx2::Avx2Codes, avx512::Avx512Codes, avx512::Bf16Codes};
 
 /// Maxima that share one absmax2.
 pub const NESTED_BLOCK_SIZE: usize = 256;
