@@ -10,6 +10,9 @@ import { jsonLines, outputOf } from './process.js'
 
 const bench = 'nf4'
 
+/** Freed memory stays with the process, so that a new tensor has pages already, as our output has. */
+const keepsMemory = { MALLOC_MMAP_MAX_: '0', MALLOC_TRIM_THRESHOLD_: String(2 ** 40) }
+
 /** What nf4.py prints for a case. */
 export interface CodecRate {
   case: string
@@ -67,7 +70,7 @@ async function* run({ engine, log }: World): AsyncGenerator<Line> {
   log('nf4: bitsandbytes')
   const script = join(root, 'bench', 'interop', 'nf4.py')
   const words = [script, '--threads', String(availableParallelism())]
-  yield* besideBitsandbytes(ours, jsonLines<CodecRate>(await outputOf(python, words)))
+  yield* besideBitsandbytes(ours, jsonLines<CodecRate>(await outputOf(python, words, keepsMemory)))
 }
 
 export const nf4: Benchmark = {
