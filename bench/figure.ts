@@ -40,6 +40,8 @@ export type Line = Figure | Skipped | Note
 export type Unit =
   | 'GFLOP/s'
   | 'M params/s'
+  | 'M values/s'
+  | 'GB/s'
   | 'tokens/s'
   | 'rows/s'
   | 'bytes'

@@ -8,6 +8,7 @@ import { interop } from './interop.js'
 import { loadWarning, othersShare } from './load.js'
 import { examine, machineLine } from './machine.js'
 import { memory } from './memory.js'
+import { nf4 } from './nf4.js'
 import { optimizer } from './optimizer.js'
 import { peer } from './peer.js'
 import { table } from './table.js'
@@ -15,7 +16,7 @@ import { tokenize } from './tokenize.js'
 import { train } from './train.js'
 import { readWords } from './words.js'
 
-const benchmarks: readonly Benchmark[] = [gemm, optimizer, train, memory, peer, tokenize, interop]
+const benchmarks: readonly Benchmark[] = [gemm, nf4, optimizer, train, memory, peer, tokenize, interop]
 
 const print = (text: string): boolean => process.stdout.write(`${text}\n`)
 const log = (text: string): boolean => process.stderr.write(`${text} …\n`)

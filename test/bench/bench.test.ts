@@ -8,6 +8,7 @@ import { lineOf } from '../../bench/gemm.js'
 import { largestDifference, requestOf } from '../../bench/interop.js'
 import { busyShare, loadWarning } from '../../bench/load.js'
 import { isaLine } from '../../bench/machine.js'
+import { besideBitsandbytes, codecLine } from '../../bench/nf4.js'
 import { ratioLine, updateLine } from '../../bench/optimizer.js'
 import { comparison } from '../../bench/peer.js'
 import { root } from '../../bench/places.js'
@@ -58,7 +59,7 @@ test('`npm run bench -- nonsense` names the benchmarks and measures nothing', (t
   t.is(status, 2)
   t.is(stdout, '')
   t.regex(stderr, /no benchmark nonsense/)
-  t.regex(stderr, /gemm, optimizer, train, memory, peer, tokenize, interop/)
+  t.regex(stderr, /gemm, nf4, optimizer, train, memory, peer, tokenize, interop/)
 })
 
 test('of repeated times the best counts, and the median tells how noisy the machine is', (t) => {
@@ -186,6 +187,29 @@ test('optimizers stand beside the bytes they move, and 8 bits beside f32', (t) =
     ['8-bit AdamW: 1.50 × the parameters per second of f32'],
   )
   t.deepEqual(ratioLine([plain]), [])
+})
+
+test('a codec stands beside its limit, and beside bitsandbytes on all threads', (t) => {
+  const codec = (threads: number, value: number) =>
+    ({
+      case: 'unpack to bf16, plain',
+      isa: 'avx2',
+      threads,
+      value,
+      unit: 'GB/s',
+      limit: 10,
+      limit_name: 'memcpy',
+      spread: 0,
+    }) as const
+  const [all, one] = [codec(2, 15), codec(1, 8)]
+  t.like(codecLine(one), { case: 'unpack to bf16, plain, 1 thread avx2', ratio: 0.8, limitName: 'memcpy' })
+  const theirs = [
+    { case: 'unpack to bf16, plain', value: 3, unit: 'GB/s' },
+    { case: 'unpack to f32, plain', value: 5, unit: 'GB/s' },
+  ] as const
+  const lines = besideBitsandbytes([all, one], theirs)
+  t.is(lines.length, 1)
+  t.like(lines[0], { case: 'unpack to bf16, plain, 2 threads avx2', ratio: 5, limitName: 'bitsandbytes' })
 })
 
 test('a request asks for the next token of each place first, and differences are counted over all of it', (t) => {

@@ -9,6 +9,7 @@
 
 use super::Elements;
 use super::source::Source;
+use crate::nf4::{CodeOps, PlainCodes};
 
 /// What a packed word holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +100,12 @@ pub(super) trait PackOps: Copy {
     /// `out[p · width + lane] = from[lane][p]` for `p < words` and `lane < lanes`.
     fn transpose(self, from: &Lanes, words: usize, lanes: usize, out: &mut [u32], width: usize);
 
+    /// How NF4 codes become values; bf16 as [`PackOps::pairs`] rounds it.
+    #[inline(always)]
+    fn codes(self) -> impl CodeOps {
+        PlainCodes
+    }
+
     /// `out[i]` becomes the pair of `from[2i]` and `from[2i + 1]`.
     #[inline(always)]
     fn pairs(self, from: &[f32], out: &mut [u32]) {
@@ -187,15 +194,15 @@ fn read_lane<O: PackOps>(
     row: &mut [u32],
 ) {
     match encoding {
-        Encoding::Exact => source.read(start, &mut row[..k]),
+        Encoding::Exact => source.read(ops, start, &mut row[..k]),
         Encoding::Rounded => {
-            source.read(start, &mut row[..k]);
+            source.read(ops, start, &mut row[..k]);
             row[..k].iter_mut().for_each(|word| *word = round(*word));
         }
         Encoding::Pairs => {
             source.read_pairs(ops, start, &mut row[..k / 2]);
             if k % 2 == 1 {
-                source.read(start + k - 1, &mut row[k / 2..k / 2 + 1]);
+                source.read(ops, start + k - 1, &mut row[k / 2..k / 2 + 1]);
                 ops.join(&mut row[k / 2..k / 2 + 1], &[0]);
             }
         }
@@ -210,7 +217,7 @@ fn pack_steps<O: PackOps>(ops: O, source: impl Source, panel: &Panel, out: &mut 
         let p = word * per_word;
         let (out, padding) = out.split_at_mut(panel.lanes);
         padding.fill(0);
-        read_step(source, panel, p, out);
+        read_step(ops, source, panel, p, out);
         match panel.encoding {
             Encoding::Exact => {}
             Encoding::Rounded => out.iter_mut().for_each(|word| *word = round(*word)),
@@ -218,7 +225,7 @@ fn pack_steps<O: PackOps>(ops: O, source: impl Source, panel: &Panel, out: &mut 
                 let mut high = [0u32; STAGE];
                 let high = &mut high[..panel.lanes];
                 if p + 1 < panel.k {
-                    read_step(source, panel, p + 1, high);
+                    read_step(ops, source, panel, p + 1, high);
                 }
                 ops.join(out, high);
             }
@@ -228,13 +235,13 @@ fn pack_steps<O: PackOps>(ops: O, source: impl Source, panel: &Panel, out: &mut 
 
 /// Element `p` of every lane.
 #[inline(always)]
-fn read_step(source: impl Source, panel: &Panel, p: usize, out: &mut [u32]) {
+fn read_step<O: PackOps>(ops: O, source: impl Source, panel: &Panel, p: usize, out: &mut [u32]) {
     let start = panel.start + p * panel.k_stride;
     if panel.lane_stride == 1 {
-        return source.read(start, out);
+        return source.read(ops, start, out);
     }
     for (lane, out) in out.iter_mut().enumerate() {
-        source.read(start + lane * panel.lane_stride, std::slice::from_mut(out));
+        source.read(ops, start + lane * panel.lane_stride, std::slice::from_mut(out));
     }
 }
 

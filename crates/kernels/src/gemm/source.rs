@@ -1,27 +1,32 @@
 //! Reading stored elements as f32: one impl for each type that a weight is stored in. Packs nothing.
 
 use super::Elements;
-use super::pack::{PackOps, STAGE};
+use super::pack::{PackOps, PlainOps, STAGE};
 use crate::nf4::Nf4Blocks;
 use half::{bf16, f16};
 
 /// Stored elements that can be read as f32.
 pub(super) trait Source: Copy {
     /// The bits of the f32 values of the `out.len()` elements from `start` on.
-    fn read(self, start: usize, out: &mut [u32]);
+    fn read(self, ops: impl PackOps, start: usize, out: &mut [u32]);
 
     /// The same as pairs of bf16: `out.len()` words, twice as many elements.
     #[inline(always)]
     fn read_pairs(self, ops: impl PackOps, start: usize, out: &mut [u32]) {
-        let mut bits = [0u32; 2 * STAGE];
-        self.read(start, &mut bits[..2 * out.len()]);
-        ops.pairs(&bits.map(f32::from_bits)[..2 * out.len()], out);
+        read_and_round(self, ops, start, out);
     }
+}
+
+#[inline(always)]
+fn read_and_round(source: impl Source, ops: impl PackOps, start: usize, out: &mut [u32]) {
+    let mut bits = [0u32; 2 * STAGE];
+    source.read(ops, start, &mut bits[..2 * out.len()]);
+    ops.pairs(&bits.map(f32::from_bits)[..2 * out.len()], out);
 }
 
 impl Source for &[f32] {
     #[inline(always)]
-    fn read(self, start: usize, out: &mut [u32]) {
+    fn read(self, _: impl PackOps, start: usize, out: &mut [u32]) {
         let run = &self[start..start + out.len()];
         for (out, x) in out.iter_mut().zip(run) {
             *out = x.to_bits();
@@ -36,7 +41,7 @@ impl Source for &[f32] {
 
 impl Source for &[bf16] {
     #[inline(always)]
-    fn read(self, start: usize, out: &mut [u32]) {
+    fn read(self, _: impl PackOps, start: usize, out: &mut [u32]) {
         let run = &self[start..start + out.len()];
         for (out, x) in out.iter_mut().zip(run) {
             *out = u32::from(x.to_bits()) << 16;
@@ -54,7 +59,7 @@ impl Source for &[bf16] {
 
 impl Source for &[f16] {
     #[inline(always)]
-    fn read(self, start: usize, out: &mut [u32]) {
+    fn read(self, _: impl PackOps, start: usize, out: &mut [u32]) {
         let run = &self[start..start + out.len()];
         for (out, x) in out.iter_mut().zip(run) {
             *out = f16_to_f32_bits(x.to_bits());
@@ -64,8 +69,16 @@ impl Source for &[f16] {
 
 impl Source for Nf4Blocks<'_> {
     #[inline(always)]
-    fn read(self, start: usize, out: &mut [u32]) {
-        Nf4Blocks::read(&self, start, out, f32::to_bits);
+    fn read(self, ops: impl PackOps, start: usize, out: &mut [u32]) {
+        Nf4Blocks::read(&self, ops.codes(), start, out);
+    }
+
+    /// Rounds the 16 values of a block, not each where it stands.
+    #[inline(always)]
+    fn read_pairs(self, ops: impl PackOps, start: usize, out: &mut [u32]) {
+        if !Nf4Blocks::read_pairs(&self, ops.codes(), start, out) {
+            read_and_round(self, ops, start, out);
+        }
     }
 }
 
@@ -74,10 +87,10 @@ impl Elements<'_> {
     #[inline(always)]
     pub(crate) fn read(self, start: usize, out: &mut [u32]) {
         match self {
-            Elements::F32(x) => x.read(start, out),
-            Elements::Bf16(x) => x.read(start, out),
-            Elements::F16(x) => x.read(start, out),
-            Elements::Nf4(x) => Source::read(x, start, out),
+            Elements::F32(x) => x.read(PlainOps, start, out),
+            Elements::Bf16(x) => x.read(PlainOps, start, out),
+            Elements::F16(x) => x.read(PlainOps, start, out),
+            Elements::Nf4(x) => Source::read(x, PlainOps, start, out),
         }
     }
 }

@@ -339,3 +339,40 @@ fn a_sum_of_products_has_the_bits_of_one_after_another() {
         }
     }
 }
+
+/// Also where the products of a block are subnormal, which some sets take as 0, or not finite.
+#[test]
+fn four_bit_weights_are_rounded_as_their_unpacked_values() {
+    let maxima = [1.0, 3e-39, 2e-38, 0.0, f32::MAX, 1.2e-38, 0.3];
+    for block_size in [64, 100, 2, 1] {
+        let (n_out, n_in) = (64usize, 224);
+        let codes: Vec<u8> = (0..n_out * n_in / 2).map(|i| (i * 37 % 251) as u8).collect();
+        let blocks = (n_out * n_in).div_ceil(block_size);
+        let absmax: Vec<f32> = maxima.into_iter().cycle().take(blocks).collect();
+        let blocks = Nf4Blocks::new(&codes, Scales::Plain(&absmax), block_size, n_out * n_in);
+        let values = Elements::Nf4(blocks).to_f32();
+        for isa in Isa::available() {
+            for precision in [Precision::F32, Precision::Bf16] {
+                for dx in [false, true] {
+                    let product = |w: Elements| {
+                        let w = Mat::new(n_out, n_in, w);
+                        let w = if dx { w } else { w.t() };
+                        let k = w.rows;
+                        // The identity: each sum is one value.
+                        let one: Vec<f32> =
+                            (0..k * k).map(|i| f32::from(i % (k + 1) == 0)).collect();
+                        let mut c = vec![0.0f32; k * w.cols];
+                        let one = Mat::new(k, k, Elements::F32(&one));
+                        gemm(isa, precision, 1.0, one, w, Store::Overwrite, &mut c);
+                        c.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
+                    };
+                    assert!(
+                        product(Elements::Nf4(blocks)) == product(Elements::F32(&values)),
+                        "{} {precision:?} {block_size}, dx {dx}",
+                        isa.name()
+                    );
+                }
+            }
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //! registers. Nothing here multiplies.
 
 use super::pack::{GROUP, Lanes, PackOps, Panel, pack_panel, pack_tiles};
+use crate::nf4::{Avx2Codes, Avx512Codes, Bf16Codes, CodeOps};
 use std::arch::x86_64::*;
 
 #[target_feature(enable = "avx2,fma")]
@@ -32,6 +33,12 @@ struct OpsAvx2(());
 
 impl PackOps for OpsAvx2 {
     #[inline(always)]
+    fn codes(self) -> impl CodeOps {
+        // SAFETY: this value exists, so the caller is `pack_avx2`, which has `avx2`.
+        unsafe { Avx2Codes::here() }
+    }
+
+    #[inline(always)]
     fn transpose(self, from: &Lanes, words: usize, lanes: usize, out: &mut [u32], width: usize) {
         // SAFETY: this value exists, so the caller is `pack_avx2`, which has `avx2`.
         unsafe { transpose_avx2(from, words, lanes, out, width) }
@@ -44,6 +51,12 @@ struct OpsAvx512(());
 
 impl PackOps for OpsAvx512 {
     #[inline(always)]
+    fn codes(self) -> impl CodeOps {
+        // SAFETY: this value exists, so the caller is `pack_avx512`, which has `avx512f`, `bw`, `vl` and `dq`.
+        unsafe { Avx512Codes::here() }
+    }
+
+    #[inline(always)]
     fn transpose(self, from: &Lanes, words: usize, lanes: usize, out: &mut [u32], width: usize) {
         // SAFETY: this value exists, so the caller is `pack_avx512`, which has `avx512f`.
         unsafe { transpose_avx512(from, words, lanes, out, width) }
@@ -55,6 +68,12 @@ impl PackOps for OpsAvx512 {
 struct OpsBf16(());
 
 impl PackOps for OpsBf16 {
+    #[inline(always)]
+    fn codes(self) -> impl CodeOps {
+        // SAFETY: this value exists, so the caller has `avx512f`, `bw`, `vl`, `dq` and `bf16`.
+        unsafe { Bf16Codes::here() }
+    }
+
     #[inline(always)]
     fn transpose(self, from: &Lanes, words: usize, lanes: usize, out: &mut [u32], width: usize) {
         // SAFETY: this value exists, so the caller has `avx512f`.

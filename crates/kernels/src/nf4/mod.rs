@@ -10,20 +10,28 @@
 //! Source: QLoRA (Dettmers et al., 2023); the layout and the order of roundings are those of
 //! bitsandbytes.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod ops;
 mod quantize;
+mod stream;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod unpack;
 
 pub use crate::dynamic::SIGNED as DYNAMIC_CODE;
 pub use quantize::{BLOCK_SIZE_MAX, quantize, quantize_scales};
 pub use tables::CODE;
+pub use unpack::{unpack, unpack_bf16};
 
-use crate::Isa;
-use crate::blocks::ELEMENTS;
-use crate::simd::shells;
-use rayon::prelude::*;
 use std::ops::Range;
+
+pub(crate) use ops::{CodeOps, PlainCodes};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use {avx2::Avx2Codes, avx512::Avx512Codes, avx512::Bf16Codes};
 
 /// Maxima that share one absmax2.
 pub const NESTED_BLOCK_SIZE: usize = 256;
@@ -121,64 +129,4 @@ impl<'a> Nf4Blocks<'a> {
     pub(crate) fn first_byte(&self) -> *const u8 {
         self.codes.as_ptr().wrapping_add(self.first / 2)
     }
-
-    /// Unpacks the `out.len()` values from `start` on, each as `store` makes it of the f32.
-    #[inline(always)]
-    pub(crate) fn read<T>(&self, start: usize, out: &mut [T], store: impl Fn(f32) -> T + Copy) {
-        assert!(start + out.len() <= self.len);
-        let mut at = self.first + start;
-        let mut rest = out;
-        while !rest.is_empty() {
-            let n = (self.block_size - at % self.block_size).min(rest.len());
-            let (run, after) = rest.split_at_mut(n);
-            let absmax = self.scales.absmax(at / self.block_size);
-            unpack_run(self.codes, at, absmax, run, store);
-            (at, rest) = (at + n, after);
-        }
-    }
-}
-
-/// Unpacks values of one block: the codes from number `at` on.
-#[inline(always)]
-fn unpack_run<T>(
-    codes: &[u8],
-    at: usize,
-    absmax: f32,
-    out: &mut [T],
-    store: impl Fn(f32) -> T + Copy,
-) {
-    let value = |code: u8| store(CODE[usize::from(code & 15)] * absmax);
-    let (odd, out) = out.split_at_mut(at % 2);
-    if let [first] = odd {
-        *first = value(codes[at / 2]);
-    }
-    let bytes = &codes[at.div_ceil(2)..][..out.len().div_ceil(2)];
-    let (pairs, last) = out.as_chunks_mut::<2>();
-    for ([high, low], byte) in pairs.iter_mut().zip(bytes) {
-        *high = value(byte >> 4);
-        *low = value(*byte);
-    }
-    if let ([last], [.., byte]) = (last, bytes) {
-        *last = value(byte >> 4);
-    }
-}
-
-/// `out[i] = value[i]`, on all threads.
-///
-/// # Panics
-/// If the lengths differ.
-pub fn unpack(isa: Isa, x: Nf4Blocks, out: &mut [f32]) {
-    assert_eq!(out.len(), x.len(), "nf4: unpacking {} values", x.len());
-    out.par_chunks_mut(ELEMENTS)
-        .enumerate()
-        .for_each(|(chunk, out)| unpack_chunk(isa, x, chunk * ELEMENTS, out));
-}
-
-shells! {
-    fn unpack_chunk(x: Nf4Blocks, start: usize, out: &mut [f32]) = unpack_chunk_body;
-}
-
-#[inline(always)]
-fn unpack_chunk_body(x: Nf4Blocks, start: usize, out: &mut [f32]) {
-    x.read(start, out, |value| value);
 }

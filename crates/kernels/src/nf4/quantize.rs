@@ -14,6 +14,7 @@
 //! maximum, and so the block, NaN or infinite: the loss then says so.
 
 use super::NESTED_BLOCK_SIZE;
+use super::ops::{CodeOps, Task, run};
 use super::tables::{MIDPOINTS, ZERO};
 use crate::Isa;
 use crate::blocks::ELEMENTS;
@@ -44,7 +45,7 @@ pub fn quantize(isa: Isa, x: Elements, block_size: usize, codes: &mut [u8], absm
     codes.par_chunks_mut(size / 2).zip(absmax.par_chunks_mut(blocks)).enumerate().for_each(
         |(chunk, (codes, absmax))| {
             let x = x.slice(chunk * size..n.min((chunk + 1) * size));
-            quantize_chunk(isa, x, block_size, codes, absmax);
+            run(isa, Chunk { x, block_size, codes, absmax });
         },
     );
 }
@@ -70,47 +71,55 @@ pub fn quantize_scales(isa: Isa, absmax: &[f32], codes: &mut [u8], absmax2: &mut
     offset
 }
 
+/// Whole blocks, except for the last.
+struct Chunk<'a> {
+    x: Elements<'a>,
+    block_size: usize,
+    codes: &'a mut [u8],
+    absmax: &'a mut [f32],
+}
+
+impl Task for Chunk<'_> {
+    #[inline(always)]
+    fn run(self, ops: impl CodeOps) {
+        let Chunk { x, block_size, codes, absmax } = self;
+        let mut stage = vec![0u32; block_size.min(x.len())];
+        for (block, absmax) in absmax.iter_mut().enumerate() {
+            let start = block * block_size;
+            let values = &mut stage[..block_size.min(x.len() - start)];
+            x.read(start, values);
+            *absmax = max_abs(values);
+            if values.len() == block_size && block_size.is_multiple_of(2) && *absmax != 0.0 {
+                let codes = &mut codes[start / 2..][..block_size / 2];
+                ops.encode(values, 1.0 / *absmax, codes);
+            } else {
+                encode_odd(values, *absmax, block_size, (codes, start));
+            }
+        }
+    }
+}
+
+/// The codes from number `start` on of a block that has no maximum, no whole bytes, or no full length.
+#[inline(always)]
+fn encode_odd(values: &[u32], absmax: f32, block_size: usize, (codes, start): (&mut [u8], usize)) {
+    let factor = 1.0 / absmax;
+    for (at, &x) in (start..).zip(values) {
+        let x = f32::from_bits(x);
+        let s = if values.len() == block_size { x * factor } else { x / absmax };
+        let code = if absmax == 0.0 { ZERO } else { nearest(s) };
+        let byte = &mut codes[at / 2];
+        // The nibble behind an odd number of values has the code of 0.
+        *byte = if at % 2 == 0 { code << 4 | ZERO } else { *byte & 0xf0 | code };
+    }
+}
+
 shells! {
-    fn quantize_chunk(x: Elements, block_size: usize, codes: &mut [u8], absmax: &mut [f32]) = quantize_body;
     fn scales_chunk(absmax: &[f32], offset: f32, codes: &mut [u8], absmax2: &mut [f32]) = scales_body;
-}
-
-#[inline(always)]
-fn quantize_body(x: Elements, block_size: usize, codes: &mut [u8], absmax: &mut [f32]) {
-    let mut values = vec![0u32; x.len()];
-    x.read(0, &mut values);
-    let mut nibbles = vec![ZERO; codes.len() * 2]; // also the one behind an odd number of values
-    let blocks = values.chunks(block_size).zip(nibbles.chunks_mut(block_size));
-    for ((values, nibbles), absmax) in blocks.zip(absmax) {
-        *absmax = max_abs(values);
-        quantize_block(values, *absmax, block_size, nibbles);
-    }
-    for (byte, [high, low]) in codes.iter_mut().zip(nibbles.as_chunks::<2>().0) {
-        *byte = high << 4 | low;
-    }
-}
-
-/// Shapes: values `[n]`, as bits · nibbles `[n]` or longer.
-#[inline(always)]
-fn quantize_block(values: &[u32], absmax: f32, block_size: usize, nibbles: &mut [u8]) {
-    if absmax == 0.0 {
-        return;
-    }
-    if values.len() == block_size {
-        let factor = 1.0 / absmax;
-        for (code, &x) in nibbles.iter_mut().zip(values) {
-            *code = nearest(f32::from_bits(x) * factor);
-        }
-    } else {
-        for (code, &x) in nibbles.iter_mut().zip(values) {
-            *code = nearest(f32::from_bits(x) / absmax);
-        }
-    }
 }
 
 /// Values outside of ±1 get the code of ±1: clamping them first would change nothing.
 #[inline(always)]
-fn nearest(s: f32) -> u8 {
+pub(super) fn nearest(s: f32) -> u8 {
     let mut below = 0u32;
     for midpoint in MIDPOINTS {
         below += u32::from(midpoint < s);

@@ -27,3 +27,17 @@ pub(super) const ZERO: u8 = 7;
 
 /// A value's code is the number of midpoints strictly below it: the nearest, of two the lower.
 pub(super) const MIDPOINTS: [f32; 15] = midpoints(&CODE);
+
+/// The midpoints as a search tree: node i asks for MIDPOINT < s, its answers lead to 2i and 2i + 1, and
+/// after four answers from node 1 on a leaf is 16 + code. Node 0 does not exist.
+pub(super) const SEARCH_TREE: [f32; 16] = {
+    let mut tree = [0.0; 16];
+    let mut node = 1usize;
+    while node < 16 {
+        let level = node.ilog2();
+        let step = 16 >> level; // codes below a node of this level
+        tree[node] = MIDPOINTS[(node - (1 << level)) * step + step / 2 - 1];
+        node += 1;
+    }
+    tree
+};

@@ -1,7 +1,9 @@
 //! What holds for any values; the reference results are compared in `bench/golden`.
 
-use super::tables::ZERO;
+use super::ops::CodeOps;
+use super::tables::{MIDPOINTS, ZERO};
 use super::*;
+use crate::Isa;
 use crate::dynamic::SIGNED_ZERO;
 use crate::gemm::Elements;
 use crate::testing::{same_bits, values};
@@ -177,5 +179,135 @@ proptest! {
             let inner = blocks.slice(range.clone()).slice(range.len() / 2..range.len());
             prop_assert_eq!(&unpacked(Isa::best(), inner), &part[range.len() / 2..]);
         }
+    }
+}
+
+/// Blocks in which every code stands next to every other, whatever their size, with maxima among which
+/// are 0, subnormal numbers, the largest one, infinity and NaN.
+fn all_codes(block_size: usize) -> Packed {
+    const MAXIMA: [f32; 9] =
+        [1.0, 0.02, 3e-39, 0.0, f32::MAX, f32::INFINITY, f32::NAN, 2e-38, 0.777];
+    let len = 1801usize;
+    let blocks = len.div_ceil(block_size);
+    Packed {
+        codes: (0..901u32).map(|i| (i * 37 % 256) as u8).collect(),
+        absmax: MAXIMA.into_iter().cycle().take(blocks).collect(),
+        nested: (0..blocks).map(|i| (i * 41 % 256) as u8).collect(),
+        absmax2: MAXIMA.into_iter().cycle().take(blocks.div_ceil(NESTED_BLOCK_SIZE)).collect(),
+        offset: 0.013,
+        block_size,
+        len,
+    }
+}
+
+/// The bits of each value by itself, as the formula at the top of the module has it.
+fn by_formula(packed: &Packed, blocks: Nf4Blocks) -> Vec<f32> {
+    let absmax = |block| blocks.scales.absmax(block);
+    let value = |i: usize| CODE[usize::from(packed.code(i))] * absmax(i / packed.block_size);
+    (0..packed.len).map(value).collect()
+}
+
+/// The bits, of which those of a NaN are left open by Rust.
+fn wide_bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() }).collect()
+}
+
+fn half_bits(x: impl Iterator<Item = bf16>) -> Vec<u16> {
+    x.map(|x| if x.is_nan() { bf16::NAN.to_bits() } else { x.to_bits() }).collect()
+}
+
+#[test]
+fn every_code_has_its_bits_on_every_set_from_every_start() {
+    for block_size in [64, 100, 1, 2, 7, 256] {
+        let packed = all_codes(block_size);
+        for blocks in [packed.plain(), packed.nested()] {
+            let wide = by_formula(&packed, blocks);
+            let want = (wide_bits(&wide), half_bits(wide.iter().map(|x| bf16::from_f32(*x))));
+            for isa in Isa::available() {
+                for (start, end) in [(0, 1801), (1, 1800), (3, 200), (63, 129), (64, 97), (99, 99)]
+                {
+                    let part = blocks.slice(start..end);
+                    let mut half = vec![bf16::ZERO; part.len()];
+                    unpack_bf16(isa, part, &mut half);
+                    let half = half_bits(half.into_iter());
+                    let wide = wide_bits(&unpacked(isa, part));
+                    let differs = (0..part.len())
+                        .find(|&i| wide[i] != want.0[start + i] || half[i] != want.1[start + i]);
+                    assert_eq!(differs, None, "{} {block_size} {start}..{end}", isa.name());
+                }
+            }
+        }
+    }
+}
+
+/// Outputs beyond the caches are written past them, from any address on.
+#[test]
+fn large_outputs_are_the_same_as_their_parts() {
+    let len = (9usize << 20) + 77;
+    let packed = Packed {
+        codes: (0..len.div_ceil(2)).map(|i| (i * 37 % 251) as u8).collect(),
+        absmax: values(9, len.div_ceil(64)),
+        nested: vec![],
+        absmax2: vec![],
+        offset: 0.0,
+        block_size: 64,
+        len,
+    };
+    let blocks = packed.plain();
+    for isa in Isa::available() {
+        for begin in [0, 1, 7] {
+            let x = blocks.slice(begin..len);
+            let mut whole = vec![0.0; len];
+            unpack(isa, x, &mut whole[begin..]);
+            let mut half = vec![bf16::ZERO; len];
+            unpack_bf16(isa, x, &mut half[begin..]);
+            assert_eq!(whole[..begin], [0.0; 7][..begin]);
+            for at in (begin..len).step_by(700_001) {
+                let part = unpacked(isa, blocks.slice(at..len.min(at + 5000)));
+                assert_eq!(whole[at..][..part.len()], part, "{} {at}", isa.name());
+                let rounded: Vec<bf16> = part.iter().map(|x| bf16::from_f32(*x)).collect();
+                assert_eq!(half[at..][..part.len()], rounded, "{} {at}", isa.name());
+            }
+        }
+    }
+}
+
+/// Every midpoint and its neighbours, and what is no finite number, in every place of a vector.
+#[test]
+fn codes_are_the_number_of_midpoints_below_on_every_set() {
+    let borders = MIDPOINTS.iter().flat_map(|m| [m.next_down(), *m, m.next_up()]);
+    let others = [0.0, -0.0, 1.0, -1.0, 3e-39, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
+    let s: Vec<f32> = borders.chain(others).collect();
+    for factor in [1.0, 0.25, f32::INFINITY, 0.0, f32::NAN] {
+        for len in [2, 30, 32, 34, 62, 64, 66, 128, 318] {
+            for turn in 0..s.len() {
+                let x: Vec<u32> =
+                    s.iter().cycle().skip(turn).take(len).map(|x| x.to_bits()).collect();
+                let code = |x: u32| {
+                    let s = f32::from_bits(x) * factor;
+                    MIDPOINTS.iter().filter(|m| **m < s).count() as u8
+                };
+                let want: Vec<u8> =
+                    x.chunks(2).map(|pair| code(pair[0]) << 4 | code(pair[1])).collect();
+                for isa in Isa::available() {
+                    let mut codes = vec![0; len / 2];
+                    ops::run(isa, Encode { x: &x, factor, codes: &mut codes });
+                    assert_eq!(codes, want, "{} {len} {turn} {factor}", isa.name());
+                }
+            }
+        }
+    }
+}
+
+struct Encode<'a> {
+    x: &'a [u32],
+    factor: f32,
+    codes: &'a mut [u8],
+}
+
+impl ops::Task for Encode<'_> {
+    #[inline(always)]
+    fn run(self, ops: impl CodeOps) {
+        ops.encode(self.x, self.factor, self.codes);
     }
 }

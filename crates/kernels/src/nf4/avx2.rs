@@ -1,0 +1,216 @@
+//! Look-ups and searches of codes for AVX2: bytes of bf16 values by one shuffle each, f32 values by
+//! two permutations of 8. Nothing here knows blocks or maxima.
+
+use super::ops::CodeOps;
+use super::tables::{CODE, SEARCH_TREE};
+use std::arch::x86_64::*;
+
+/// Exists only where `avx2` is there.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2Codes(());
+
+impl Avx2Codes {
+    /// Can be called without `unsafe` only in a function that enables the same.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(crate) fn here() -> Avx2Codes {
+        Avx2Codes(())
+    }
+}
+
+impl CodeOps for Avx2Codes {
+    /// The values of codes 0 to 7, and of 8 to 15.
+    type Wide = [__m256; 2];
+    /// The low bytes of the 16 values, and the high ones, in each 128-bit lane.
+    type Half = [__m256i; 2];
+
+    #[inline(always)]
+    fn wide(self, absmax: f32) -> [__m256; 2] {
+        // SAFETY: this value exists, so the CPU has `avx2`.
+        unsafe { products(absmax) }
+    }
+
+    #[inline(always)]
+    fn half(self, absmax: f32) -> [__m256i; 2] {
+        // SAFETY: this value exists, so the CPU has `avx2`.
+        unsafe { bytes(products(absmax)) }
+    }
+
+    #[inline(always)]
+    fn wide_values(self, values: [__m256; 2], codes: &[u8], out: &mut [u32]) {
+        // SAFETY: this value exists, so the CPU has `avx2`.
+        unsafe { wide_values(values, codes, out) }
+    }
+
+    #[inline(always)]
+    fn half_pairs(self, values: [__m256i; 2], codes: &[u8], out: &mut [u32]) {
+        // SAFETY: this value exists, so the CPU has `avx2`.
+        unsafe { half_pairs(values, codes, out) }
+    }
+
+    #[inline(always)]
+    fn encode(self, x: &[u32], factor: f32, codes: &mut [u8]) {
+        // SAFETY: this value exists, so the CPU has `avx2`.
+        unsafe { encode(x, factor, codes) }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn products(absmax: f32) -> [__m256; 2] {
+    let absmax = _mm256_set1_ps(absmax);
+    let (low, high) = CODE.split_at(8);
+    // SAFETY: each half is 8 floats.
+    let halves = unsafe { [_mm256_loadu_ps(low.as_ptr()), _mm256_loadu_ps(high.as_ptr())] };
+    halves.map(|code| _mm256_mul_ps(code, absmax))
+}
+
+/// To bf16 in the low half of each word, nearest even. NaN stays NaN.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn round(values: __m256) -> __m256i {
+    let bits = _mm256_castps_si256(values);
+    let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+    let rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+    let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(values, values));
+    let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
+    _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, nan))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn bytes(values: [__m256; 2]) -> [__m256i; 2] {
+    let [first, second] = values.map(|values| round(values));
+    // Lanes hold values 0–3 and 8–11, and 4–7 and 12–15: the quarters in the middle change places.
+    let halves = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(first, second));
+    let low = _mm256_and_si256(halves, _mm256_set1_epi16(0xff));
+    let high = _mm256_srli_epi16::<8>(halves);
+    // Lanes hold low 0–7 and high 0–7, and the same of 8–15.
+    let both = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi16(low, high));
+    [_mm256_permute2x128_si256::<0x00>(both, both), _mm256_permute2x128_si256::<0x11>(both, both)]
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn wide_values(values: [__m256; 2], codes: &[u8], out: &mut [u32]) {
+    assert_eq!(out.len(), 2 * codes.len());
+    let (codes, last_codes) = codes.as_chunks::<4>();
+    let (out, last) = out.as_chunks_mut::<8>();
+    for (codes, out) in codes.iter().zip(out) {
+        *out = wide8(values, *codes);
+    }
+    if !last.is_empty() {
+        let mut padded = [0; 4];
+        padded[..last_codes.len()].copy_from_slice(last_codes);
+        last.copy_from_slice(&wide8(values, padded)[..last.len()]);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn wide8([low, high]: [__m256; 2], codes: [u8; 4]) -> [u32; 8] {
+    let bytes = _mm256_cvtepu8_epi64(_mm_cvtsi32_si128(i32::from_le_bytes(codes)));
+    // In each half of a byte's 64 bits its index: only the lowest 3 of 32 bits count.
+    let index = _mm256_or_si256(_mm256_srli_epi64::<4>(bytes), _mm256_slli_epi64::<32>(bytes));
+    let upper = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index));
+    let low = _mm256_permutevar8x32_ps(low, index);
+    let high = _mm256_permutevar8x32_ps(high, index);
+    let mut out = [0; 8];
+    // SAFETY: `out` is 8 words.
+    unsafe { _mm256_storeu_ps(out.as_mut_ptr().cast(), _mm256_blendv_ps(low, high, upper)) };
+    out
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn half_pairs(values: [__m256i; 2], codes: &[u8], out: &mut [u32]) {
+    assert_eq!(out.len(), codes.len());
+    let (codes, last_codes) = codes.as_chunks::<16>();
+    let (out, last) = out.as_chunks_mut::<16>();
+    for (codes, out) in codes.iter().zip(out) {
+        half16(values, codes, out);
+    }
+    if !last.is_empty() {
+        let (mut padded, mut found) = ([0; 16], [0; 16]);
+        padded[..last_codes.len()].copy_from_slice(last_codes);
+        half16(values, &padded, &mut found);
+        last.copy_from_slice(&found[..last.len()]);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn half16([low, high]: [__m256i; 2], codes: &[u8; 16], out: &mut [u32; 16]) {
+    // SAFETY: `codes` is 16 bytes.
+    let bytes = unsafe { _mm_loadu_si128(codes.as_ptr().cast()) };
+    let bytes = _mm256_cvtepu8_epi16(bytes);
+    let index = _mm256_or_si256(_mm256_srli_epi16::<4>(bytes), _mm256_slli_epi16::<8>(bytes));
+    let index = _mm256_and_si256(index, _mm256_set1_epi8(15));
+    let (low, high) = (_mm256_shuffle_epi8(low, index), _mm256_shuffle_epi8(high, index));
+    // Lanes hold values 0–7 and 16–23, and 8–15 and 24–31.
+    let even = _mm256_unpacklo_epi8(low, high);
+    let odd = _mm256_unpackhi_epi8(low, high);
+    let (first, second) = out.split_at_mut(8);
+    // SAFETY: each half of `out` is 8 words.
+    unsafe {
+        let (low, high) = (first.as_mut_ptr().cast(), second.as_mut_ptr().cast());
+        _mm256_storeu_si256(low, _mm256_permute2x128_si256::<0x20>(even, odd));
+        _mm256_storeu_si256(high, _mm256_permute2x128_si256::<0x31>(even, odd));
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn encode(x: &[u32], factor: f32, codes: &mut [u8]) {
+    assert_eq!(x.len(), 2 * codes.len());
+    let (x, last_x) = x.as_chunks::<32>();
+    let (codes, last) = codes.as_chunks_mut::<16>();
+    for (x, codes) in x.iter().zip(codes) {
+        *codes = encode32(x, factor);
+    }
+    if !last.is_empty() {
+        let mut padded = [0; 32];
+        padded[..last_x.len()].copy_from_slice(last_x);
+        last.copy_from_slice(&encode32(&padded, factor)[..last.len()]);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn encode32(x: &[u32; 32], factor: f32) -> [u8; 16] {
+    let factor = _mm256_set1_ps(factor);
+    let nodes: [__m256i; 4] = std::array::from_fn(|i| {
+        let x = &x.as_chunks::<8>().0[i];
+        // SAFETY: `x` is 8 floats.
+        search(_mm256_mul_ps(unsafe { _mm256_loadu_ps(x.as_ptr().cast()) }, factor))
+    });
+    let low = _mm256_packus_epi32(nodes[0], nodes[1]);
+    let high = _mm256_packus_epi32(nodes[2], nodes[3]);
+    // Each 128-bit lane holds its 4 bytes of all vectors.
+    let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    let bytes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(low, high), order);
+    let bytes = _mm256_and_si256(bytes, _mm256_set1_epi8(15));
+    let pairs = _mm256_maddubs_epi16(bytes, _mm256_set1_epi16(0x0110));
+    let (low, high) = (_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
+    let mut codes = [0; 16];
+    // SAFETY: `codes` is 16 bytes.
+    unsafe { _mm_storeu_si128(codes.as_mut_ptr().cast(), _mm_packus_epi16(low, high)) };
+    codes
+}
+
+/// Per lane, the number of a leaf of the tree: from 16 on, in order of the codes.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn search(s: __m256) -> __m256i {
+    let (upper, lower) = SEARCH_TREE.split_at(8);
+    // SAFETY: each half of the tree is 8 floats.
+    let levels = unsafe { [_mm256_loadu_ps(upper.as_ptr()), _mm256_loadu_ps(lower.as_ptr())] };
+    let mut node = _mm256_set1_epi32(1);
+    // An index has 3 bits: the nodes of the last level, from 8 on, are found by their rest.
+    for level in [levels[0], levels[0], levels[0], levels[1]] {
+        let border = _mm256_permutevar8x32_ps(level, node);
+        let above = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_LT_OQ>(border, s));
+        node = _mm256_sub_epi32(_mm256_add_epi32(node, node), above);
+    }
+    node
+}
