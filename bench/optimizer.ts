@@ -13,22 +13,27 @@ export interface Update {
   isa: string
   mparams_per_s: number
   limit_mparams_per_s: number
+  /** Bandwidth of `a[i] = b[i] + s·c[i]` in the same run, the reading of a's lines counted. */
+  triad_gb_per_s: number
   /** Read and written for each parameter. */
   bytes: number
   spread: number
 }
 
-/** One line of optimizer_bench as a line of ours. */
-export const updateLine = ({ case: name, isa, bytes, spread, ...rate }: Update): Line =>
-  figure({
+/** One line of optimizer_bench as lines of ours: beside the loop of the same bytes, and beside the triad. */
+export const updateLines = ({ case: name, isa, bytes, spread, ...rate }: Update): Line[] => {
+  const given = {
     bench: 'optimizer',
     case: `${name} ${isa}`,
     value: rate.mparams_per_s,
     unit: 'M params/s',
-    limit: rate.limit_mparams_per_s,
-    limitName: `${bytes} bytes each`,
     spread,
-  })
+  } as const
+  return [
+    figure({ ...given, limit: rate.limit_mparams_per_s, limitName: `${bytes} bytes each` }),
+    figure({ ...given, limit: (rate.triad_gb_per_s * 1000) / bytes, limitName: `${bytes} bytes of triad` }),
+  ]
+}
 
 /** How many parameters 8-bit AdamW updates while f32 updates one. */
 export const ratioLine = (updates: readonly Update[]): Line[] => {
@@ -46,7 +51,7 @@ async function* run({ engine, log }: World): AsyncGenerator<Line> {
   log(`optimizer: ${isa}`)
   const program = join(root, 'target', 'release', 'examples', 'optimizer_bench')
   const updates = jsonLines<Update>(await outputOf(program, ['--json', '--isa', isa, '--seconds', '4']))
-  yield* updates.map(updateLine)
+  yield* updates.flatMap(updateLines)
   yield* ratioLine(updates)
 }
 

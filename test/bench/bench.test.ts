@@ -9,7 +9,7 @@ import { largestDifference, requestOf } from '../../bench/interop.js'
 import { busyShare, loadWarning } from '../../bench/load.js'
 import { isaLine } from '../../bench/machine.js'
 import { besideBitsandbytes, codecLine } from '../../bench/nf4.js'
-import { ratioLine, updateLine } from '../../bench/optimizer.js'
+import { ratioLine, updateLines } from '../../bench/optimizer.js'
 import { comparison } from '../../bench/peer.js'
 import { root } from '../../bench/places.js'
 import { jsonLines } from '../../bench/process.js'
@@ -177,11 +177,14 @@ test('optimizers stand beside the bytes they move, and 8 bits beside f32', (t) =
       isa: 'avx2',
       mparams_per_s: rate,
       limit_mparams_per_s: 1000,
+      triad_gb_per_s: 22.4,
       bytes: 28,
       spread: 0,
     }) as const
   const [plain, eight] = [update('adamw', 600), update('adamw8bit', 900)]
-  t.like(updateLine(plain), { case: 'adamw avx2', ratio: 0.6, limitName: '28 bytes each' })
+  const [same, triad] = updateLines(plain)
+  t.like(same, { case: 'adamw avx2', ratio: 0.6, limitName: '28 bytes each' })
+  t.like(triad, { case: 'adamw avx2', limit: 800, ratio: 0.75, limitName: '28 bytes of triad' })
   t.deepEqual(
     ratioLine([plain, eight]).map((line) => 'text' in line && line.text),
     ['8-bit AdamW: 1.50 × the parameters per second of f32'],

@@ -1,17 +1,19 @@
 //! Parameters per second of the optimizers' kernels beside the memory's speed, measured in the same run.
 //!
-//! `optimizer_bench [--json] [--isa NAME] [--threads N] [--seconds S]`. The limit of each is a loop
-//! that reads and writes the same bytes in the same order and does one multiply-add for each number.
-//! Each figure is the best of the repetitions that fit S seconds.
+//! `optimizer_bench [--json] [--isa NAME] [--threads N] [--seconds S]`. Each stands beside two limits: a
+//! loop that reads and writes the same bytes in the same order and does one multiply-add for each number,
+//! and the bandwidth of `a[i] = b[i] + s·c[i]`, with the reading of a's lines counted. Each figure is
+//! the best of the repetitions that fit S seconds.
 
 use kernels::Isa;
 use kernels::adamw::{AdamWStep, BLOCK_SIZE, Moment8, Order, adamw, adamw8};
-use rayon::prelude::*;
+use kernels::peak::{adamw_traffic, adamw8_traffic, triad};
 use std::time::Instant;
 
 /// Parameters: beyond any cache, 28 bytes each.
 const N: usize = 16 << 20;
-const CHUNK: usize = 16 << 10;
+/// What triad moves for each element: a line is read before it is written, as those of the kernels are.
+const TRIAD_BYTES: usize = 16;
 
 struct Options {
     json: bool,
@@ -84,26 +86,28 @@ fn run(options: &Options) {
     let (mut m, mut v) = (vec![0.0f32; N], vec![0.0f32; N]);
     let mut codes = [vec![0u8; N], vec![0u8; N]];
     let mut absmax = [vec![0.0f32; N / BLOCK_SIZE], vec![0.0f32; N / BLOCK_SIZE]];
-    let mut times: [Times; 5] = std::array::from_fn(|_| Times(vec![]));
+    let mut times: [Times; 6] = std::array::from_fn(|_| Times(vec![]));
     let begin = Instant::now();
     while begin.elapsed().as_secs_f64() < options.seconds || times[0].0.len() < 3 {
         let [c1, c2] = &mut codes;
         let [a1, a2] = &mut absmax;
-        times[0].0.push(time(|| triad(&mut p, &g, &mut m, &mut v)));
+        times[0].0.push(time(|| adamw_traffic(isa, &mut p, &g, [&mut m, &mut v])));
         times[1].0.push(time(|| adamw(isa, Order::Torch, &step, &mut p, &g, [&mut m, &mut v])));
         times[2]
             .0
             .push(time(|| adamw(isa, Order::BitsAndBytes, &step, &mut p, &g, [&mut m, &mut v])));
-        times[3].0.push(time(|| triad8(&mut p, &g, c1, c2)));
+        times[3].0.push(time(|| adamw8_traffic(isa, &mut p, &g, [c1, c2])));
         times[4].0.push(time(|| {
             let moments = [Moment8 { codes: c1, absmax: a1 }, Moment8 { codes: c2, absmax: a2 }];
             adamw8(isa, &step, &mut p, &g, moments)
         }));
+        times[5].0.push(time(|| triad(isa, &mut p, &m, &v)));
     }
-    let [limit, torch, bitsandbytes, limit8, eight] = &times;
-    report(options, "adamw", 28, torch, limit);
-    report(options, "adamw, bitsandbytes' order", 28, bitsandbytes, limit);
-    report(options, "adamw8bit", 16, eight, limit8);
+    let [limit, torch, bitsandbytes, limit8, eight, triad] = &times;
+    let triad_gb_per_s = (N * TRIAD_BYTES) as f64 / triad.best() / 1e9;
+    report(options, "adamw", 28, [torch, limit], triad_gb_per_s);
+    report(options, "adamw, bitsandbytes' order", 28, [bitsandbytes, limit], triad_gb_per_s);
+    report(options, "adamw8bit", 16, [eight, limit8], triad_gb_per_s);
 }
 
 fn time(f: impl FnOnce()) -> f64 {
@@ -112,46 +116,27 @@ fn time(f: impl FnOnce()) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-fn report(options: &Options, case: &str, bytes: usize, times: &Times, limit: &Times) {
+fn report(
+    options: &Options,
+    case: &str,
+    bytes: usize,
+    [times, limit]: [&Times; 2],
+    triad_gb_per_s: f64,
+) {
     let rate = |times: &Times| N as f64 / times.best() / 1e6;
     let (ours, limit) = (rate(times), rate(limit));
     let isa = options.isa.name();
     if options.json {
         println!(
-            r#"{{"case":"{case}","isa":"{isa}","mparams_per_s":{ours:.1},"limit_mparams_per_s":{limit:.1},"bytes":{bytes},"spread":{:.3}}}"#,
+            r#"{{"case":"{case}","isa":"{isa}","mparams_per_s":{ours:.1},"limit_mparams_per_s":{limit:.1},"triad_gb_per_s":{triad_gb_per_s:.2},"bytes":{bytes},"spread":{:.3}}}"#,
             times.spread()
         );
     } else {
+        let gb_per_s = ours * bytes as f64 / 1e3;
         println!(
-            "{case:28} {ours:7.0} of {limit:7.0} M parameters/s  {:5.1} GB/s  {:3.0} %  {isa}",
-            ours * bytes as f64 / 1e3,
-            100.0 * ours / limit
+            "{case:28} {ours:7.0} of {limit:7.0} M parameters/s  {:3.0} %  {gb_per_s:5.1} of triad's {triad_gb_per_s:5.1} GB/s  {:3.0} %  {isa}",
+            100.0 * ours / limit,
+            100.0 * gb_per_s / triad_gb_per_s
         );
     }
-}
-
-/// Reads p, g, m and v, and writes p, m and v.
-fn triad(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
-    let chunks = p.par_chunks_mut(CHUNK).zip(g.par_chunks(CHUNK));
-    let moments = m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK));
-    chunks.zip(moments).for_each(|((p, g), (m, v))| {
-        for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
-            *p += 1e-9 * g;
-            *m += 1e-9 * g;
-            *v += 1e-9 * g;
-        }
-    });
-}
-
-/// Reads p, g and the codes of two moments, and writes p and the codes.
-fn triad8(p: &mut [f32], g: &[f32], m: &mut [u8], v: &mut [u8]) {
-    let chunks = p.par_chunks_mut(CHUNK).zip(g.par_chunks(CHUNK));
-    let moments = m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK));
-    chunks.zip(moments).for_each(|((p, g), (m, v))| {
-        for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
-            *p += 1e-9 * g;
-            *m = m.wrapping_add(1);
-            *v = v.wrapping_add(1);
-        }
-    });
 }

@@ -8,7 +8,7 @@
 //! the values into buckets, exponent and leading bits of the fraction, so narrow that none holds two
 //! midpoints. A bucket's entry is the count of midpoints below it, and in the bits under that count what
 //! is missing from its midpoint's remaining bits to a carry: adding those of s carries into the count if
-//! and only if s lies above the midpoint.
+//! and only if s lies above the midpoint. What the bucket's own bits add is taken off beforehand.
 //!
 //! Source: 8-bit approximations for parallelism in deep learning (Dettmers, 2015); the tables are those
 //! of bitsandbytes' `create_dynamic_map`.
@@ -24,22 +24,22 @@ pub const SIGNED_ZERO: u8 = 127;
 const SIGNED_MIDPOINTS: [f32; 255] = midpoints(&SIGNED);
 const UNSIGNED_MIDPOINTS: [f32; 255] = midpoints(&UNSIGNED);
 
-/// Buckets of a table, most of them never asked for: a power of two, so that a mask is a bound.
+/// Buckets of a table, most of them never asked for: a power of two, so that a mask is a bound. More
+/// than there are between the ends of a code, which therefore do not meet where the count starts anew.
 const BUCKETS: usize = 4096;
 const ONE: u32 = 1f32.to_bits();
 
 /// 64 buckets an octave, from 2⁻²² to 1; those of negative values come before those of positive ones.
 const SIGNED_BITS: u32 = 17;
 const SIGNED_LEAST: u32 = (127 - 22) << 23;
-const SIGNED_FIRST: i32 = -(((ONE - SIGNED_LEAST) >> SIGNED_BITS) as i32) - 1;
 static SIGNED_BUCKETS: [u32; BUCKETS] = {
     let mut places = [0; 255];
     let mut i = 0;
     while i < 255 {
-        places[i] = signed_place(SIGNED_MIDPOINTS[i]) - (SIGNED_FIRST << SIGNED_BITS);
+        places[i] = signed_place(SIGNED_MIDPOINTS[i]);
         i += 1;
     }
-    buckets(&places, SIGNED_BITS)
+    buckets(&places, SIGNED_BITS, SIGNED_LEAST)
 };
 
 /// 128 buckets an octave, from 2⁻²³ to 1.
@@ -52,39 +52,36 @@ static UNSIGNED_BUCKETS: [u32; BUCKETS] = {
         places[i] = unsigned_place(UNSIGNED_MIDPOINTS[i]);
         i += 1;
     }
-    buckets(&places, UNSIGNED_BITS)
+    buckets(&places, UNSIGNED_BITS, UNSIGNED_LEAST)
 };
 
 /// The code of `SIGNED` nearest to `s`. A NaN gets some code.
 #[inline(always)]
 pub fn signed_code(s: f32) -> u8 {
-    let place = signed_place(s);
-    let bucket = ((place >> SIGNED_BITS) - SIGNED_FIRST) as u32 as usize & (BUCKETS - 1);
-    let rest = place as u32 & ((1 << SIGNED_BITS) - 1);
-    ((SIGNED_BUCKETS[bucket] + rest) >> SIGNED_BITS) as u8
+    let place = signed_place(s) as u32;
+    let bucket = (place >> SIGNED_BITS) as usize & (BUCKETS - 1);
+    (SIGNED_BUCKETS[bucket].wrapping_add(place) >> SIGNED_BITS) as u8
 }
 
 /// The code of `UNSIGNED` nearest to `s`, which is not below 0. A NaN gets some code.
 #[inline(always)]
 pub fn unsigned_code(s: f32) -> u8 {
-    let place = unsigned_place(s);
-    let bucket = (place >> UNSIGNED_BITS) as u32 as usize & (BUCKETS - 1);
-    let rest = place as u32 & ((1 << UNSIGNED_BITS) - 1);
-    ((UNSIGNED_BUCKETS[bucket] + rest) >> UNSIGNED_BITS) as u8
+    let place = unsigned_place(s) as u32;
+    let bucket = (place >> UNSIGNED_BITS) as usize & (BUCKETS - 1);
+    (UNSIGNED_BUCKETS[bucket].wrapping_add(place) >> UNSIGNED_BITS) as u8
 }
 
-/// A number that ascends with `s`: the distance of |s| from 2⁻²² in units of its last place, and the
-/// complement of that for a negative `s`. No midpoint is below 2⁻²² or above 1, so |s| is cut to that.
+/// A number that ascends with `s`: the bits of |s|, and their complement for a negative `s`. No midpoint
+/// is below 2⁻²² or above 1, so |s| is cut to that.
 #[inline(always)]
 const fn signed_place(s: f32) -> i32 {
     let bits = s.to_bits();
-    let magnitude = cut(bits & 0x7fff_ffff, SIGNED_LEAST) - SIGNED_LEAST;
-    magnitude as i32 ^ (bits as i32 >> 31)
+    cut(bits & 0x7fff_ffff, SIGNED_LEAST) as i32 ^ (bits as i32 >> 31)
 }
 
 #[inline(always)]
 const fn unsigned_place(s: f32) -> i32 {
-    (cut(s.to_bits(), UNSIGNED_LEAST) - UNSIGNED_LEAST) as i32
+    cut(s.to_bits(), UNSIGNED_LEAST) as i32
 }
 
 /// `bits` between `least` and those of 1.
@@ -94,16 +91,22 @@ const fn cut(bits: u32, least: u32) -> u32 {
     if bits > ONE { ONE } else { bits }
 }
 
-/// The entries of all buckets, of the places of the midpoints counted from the first bucket on.
-const fn buckets(midpoints: &[i32; 255], bits: u32) -> [u32; BUCKETS] {
+/// The entries of all buckets, of the places of the midpoints. The place of the bucket itself is taken
+/// off, so that a whole place can be added.
+const fn buckets(midpoints: &[i32; 255], bits: u32, least: u32) -> [u32; BUCKETS] {
     let mut table = [0; BUCKETS];
-    let (mut bucket, mut below) = (0, 0);
-    while bucket < BUCKETS {
-        table[bucket] = (below as u32) << bits;
-        if below < midpoints.len() && (midpoints[below] >> bits) as usize == bucket {
+    let (first, end) = ((least >> bits) as i32, (ONE >> bits) as i32 + 1);
+    let (mut bucket, mut below) = (-end, 0);
+    while bucket < end {
+        let mut entry = (below as u32) << bits;
+        if below < midpoints.len() && midpoints[below] >> bits == bucket {
             let rest = midpoints[below] as u32 & ((1 << bits) - 1);
-            table[bucket] += (1 << bits) - 1 - rest;
+            entry += (1 << bits) - 1 - rest;
             below += 1;
+        }
+        // No place is between the ends: its bucket would be that of another.
+        if bucket < -first || bucket >= first {
+            table[bucket as usize & (BUCKETS - 1)] = entry.wrapping_sub((bucket as u32) << bits);
         }
         bucket += 1;
     }
@@ -180,6 +183,8 @@ const fn edge(i: usize, n: usize) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Isa;
+    use crate::simd::shells;
     use rayon::prelude::*;
 
     /// `code` of the floats with these bits, ascending by value, against the number of midpoints strictly
@@ -212,6 +217,37 @@ mod tests {
         check(&SIGNED_MIDPOINTS, signed_code, some.clone());
         check(&SIGNED_MIDPOINTS, signed_code, some.clone().rev().map(|bits| bits | MINUS));
         check(&UNSIGNED_MIDPOINTS, unsigned_code, some);
+    }
+
+    shells! { fn codes(s: &[f32], signed: &mut [u8], unsigned: &mut [u8]) = codes_body; }
+
+    #[inline(always)]
+    fn codes_body(s: &[f32], signed: &mut [u8], unsigned: &mut [u8]) {
+        for ((&s, signed), unsigned) in s.iter().zip(signed).zip(unsigned) {
+            (*signed, *unsigned) = (signed_code(s), unsigned_code(s.abs()));
+        }
+    }
+
+    /// Three numbers to either side of each midpoint, and of 0, of the least and largest denormal, of 1
+    /// and of infinity, which are looked up many at once.
+    #[test]
+    fn the_look_up_is_the_definition_on_every_set() {
+        let ends = [0.0, f32::from_bits(1), f32::from_bits(0x7f_ffff), 1.0, f32::INFINITY];
+        let mut s: Vec<f32> = ends.into_iter().flat_map(|s| [s, -s]).collect();
+        s.extend(SIGNED_MIDPOINTS.iter().chain(&UNSIGNED_MIDPOINTS).flat_map(|&middle| {
+            let next = move |by: i32| f32::from_bits(middle.to_bits().wrapping_add_signed(by));
+            (-3..=3).map(next)
+        }));
+        let below =
+            |midpoints: &[f32; 255], s: f32| midpoints.partition_point(|&middle| middle < s);
+        for isa in Isa::available() {
+            let (mut signed, mut unsigned) = (vec![0; s.len()], vec![0; s.len()]);
+            codes(isa, &s, &mut signed, &mut unsigned);
+            for ((&s, signed), unsigned) in s.iter().zip(signed).zip(unsigned) {
+                let want = [below(&SIGNED_MIDPOINTS, s), below(&UNSIGNED_MIDPOINTS, s.abs())];
+                assert_eq!([signed, unsigned].map(usize::from), want, "{s:e} on {}", isa.name());
+            }
+        }
     }
 
     #[test]

@@ -1,9 +1,12 @@
-//! What this machine can do at most, measured: multiply-adds on registers, and copies of memory.
+//! What this machine can do at most, measured: multiply-adds on registers, copies of memory, and
+//! the traffic of some kernels without their arithmetic.
 //!
 //! Benches print their figures beside these, from the same run. Nothing here is a benchmark of ours.
 
 use crate::Isa;
+use crate::blocks::ELEMENTS;
 use crate::gemm::{Precision, spin};
+use crate::simd::shells;
 use rayon::prelude::*;
 use std::time::{Duration, Instant};
 
@@ -36,6 +39,61 @@ pub fn copy_gb_per_s(seconds: f64) -> f64 {
     rates.sum::<f64>() * 1e-9
 }
 
+/// `a[i] = b[i] + s·c[i]` (McCalpin, 1995): what memory gives a plain loop, on all threads.
+pub fn triad(isa: Isa, a: &mut [f32], b: &[f32], c: &[f32]) {
+    let from = b.par_chunks(ELEMENTS).zip(c.par_chunks(ELEMENTS));
+    a.par_chunks_mut(ELEMENTS).zip(from).for_each(|(a, (b, c))| triad_block(isa, a, b, c));
+}
+
+/// The memory traffic of `adamw`, with one multiply-add for each number it writes.
+pub fn adamw_traffic(isa: Isa, p: &mut [f32], g: &[f32], [m, v]: [&mut [f32]; 2]) {
+    let moments = m.par_chunks_mut(ELEMENTS).zip(v.par_chunks_mut(ELEMENTS));
+    p.par_chunks_mut(ELEMENTS)
+        .zip(g.par_chunks(ELEMENTS))
+        .zip(moments)
+        .for_each(|((p, g), (m, v))| adamw_traffic_block(isa, p, g, m, v));
+}
+
+/// The memory traffic of `adamw8` but for the maxima of blocks: one 64th of a byte each way.
+pub fn adamw8_traffic(isa: Isa, p: &mut [f32], g: &[f32], [m, v]: [&mut [u8]; 2]) {
+    let codes = m.par_chunks_mut(ELEMENTS).zip(v.par_chunks_mut(ELEMENTS));
+    p.par_chunks_mut(ELEMENTS)
+        .zip(g.par_chunks(ELEMENTS))
+        .zip(codes)
+        .for_each(|((p, g), (m, v))| adamw8_traffic_block(isa, p, g, m, v));
+}
+
+shells! {
+    fn triad_block(a: &mut [f32], b: &[f32], c: &[f32]) = triad_body;
+    fn adamw_traffic_block(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) = adamw_traffic_body;
+    fn adamw8_traffic_block(p: &mut [f32], g: &[f32], m: &mut [u8], v: &mut [u8]) = adamw8_traffic_body;
+}
+
+#[inline(always)]
+fn triad_body(a: &mut [f32], b: &[f32], c: &[f32]) {
+    for ((a, &b), &c) in a.iter_mut().zip(b).zip(c) {
+        *a = b + 0.5 * c;
+    }
+}
+
+#[inline(always)]
+fn adamw_traffic_body(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
+    for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+        *p += 1e-9 * g;
+        *m += 1e-9 * g;
+        *v += 1e-9 * g;
+    }
+}
+
+#[inline(always)]
+fn adamw8_traffic_body(p: &mut [f32], g: &[f32], m: &mut [u8], v: &mut [u8]) {
+    for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+        *p += 1e-9 * g;
+        *m = m.wrapping_add(1);
+        *v = v.wrapping_add(1);
+    }
+}
+
 /// The best rate of `work`, which returns what it did, until `end`. The best and not the mean: on a
 /// shared machine most others are interrupted, and a limit is what would be possible.
 fn best_rate(end: Instant, mut work: impl FnMut() -> usize) -> f64 {
@@ -54,6 +112,25 @@ fn best_rate(end: Instant, mut work: impl FnMut() -> usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn traffic_writes_every_number() {
+        let n = ELEMENTS + 5;
+        for isa in Isa::available() {
+            let (mut p, g) = (vec![0.0; n], vec![2.0; n]);
+            triad(isa, &mut p, &g, &g);
+            assert!(p.iter().all(|&p| p == 3.0));
+            let (mut m, mut v, mut codes) =
+                (vec![0.0; n], vec![0.0; n], [vec![0; n], vec![255; n]]);
+            p.fill(0.0);
+            adamw_traffic(isa, &mut p, &g, [&mut m, &mut v]);
+            assert!([&p, &m, &v].into_iter().flatten().all(|&x| x == 1e-9 * 2.0));
+            let [c1, c2] = &mut codes;
+            adamw8_traffic(isa, &mut p, &g, [c1, c2]);
+            assert!(p.iter().all(|&p| p > 2e-9));
+            assert!(codes[0].iter().all(|&m| m == 1) && codes[1].iter().all(|&v| v == 0));
+        }
+    }
 
     #[test]
     fn peaks_are_measured_for_every_set() {

@@ -14,11 +14,13 @@ use super::{AdamWStep, Factors};
 use crate::Isa;
 use crate::blocks::ELEMENTS;
 use crate::dynamic::{SIGNED, UNSIGNED, signed_code, unsigned_code};
-use crate::simd::shells;
+use crate::simd::{prefetch_ahead, shells};
 use rayon::prelude::*;
 
 /// Values that share one maximum.
 pub const BLOCK_SIZE: usize = 256;
+/// How far ahead memory is asked for: a block takes about as long as the way from memory.
+const AHEAD: usize = 2 * BLOCK_SIZE;
 
 /// A moment of each parameter, in codes. All zeros is a moment of zeros.
 #[derive(Debug)]
@@ -70,6 +72,10 @@ fn chunk_body(f: Factors, p: &mut [f32], g: &[f32], m: Moment8, v: Moment8) {
     let values = p.chunks_mut(BLOCK_SIZE).zip(g.chunks(BLOCK_SIZE));
     for ((p, g), (m, v)) in values.zip(m.blocks().zip(v.blocks())) {
         let n = p.len();
+        prefetch_ahead(p, AHEAD);
+        prefetch_ahead(g, AHEAD);
+        prefetch_ahead(m.0, AHEAD);
+        prefetch_ahead(v.0, AHEAD);
         codes.m[..n].copy_from_slice(m.0);
         codes.v[..n].copy_from_slice(v.0);
         update(f, p, g, &codes, (m.1, v.1), &mut exact);
