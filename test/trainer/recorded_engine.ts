@@ -40,6 +40,8 @@ export interface Answers {
   info?: Partial<SessionInfo>
   /** How often `progress` is asked before the session is loaded. */
   loadPolls?: number
+  /** How often `progress` is asked before each call that saves, restores or reads back answers. */
+  savePolls?: number
   /** The answer to step `index`, from 0. */
   step?: (index: number, batch: StepBatch) => StepReport | Failed | Promise<StepReport | Failed>
   saveAdapter?: Failed
@@ -111,6 +113,13 @@ export const recordedEngine = (answers: Answers = {}): { engine: TrainEngine; as
       const { promise: polledEnough, resolve } = deferred()
       let pollsLeft = answers.loadPolls ?? 0
       if (pollsLeft === 0) resolve()
+      let enough: (() => void) | undefined
+      const polledAgain = async (): Promise<void> => {
+        pollsLeft = answers.savePolls ?? 0
+        const { promise, resolve } = deferred()
+        enough = resolve
+        if (pollsLeft > 0) await promise
+      }
       return {
         async load() {
           asked.calls.push('load')
@@ -133,7 +142,7 @@ export const recordedEngine = (answers: Answers = {}): { engine: TrainEngine; as
         },
         progress() {
           pollsLeft -= 1
-          if (pollsLeft === 0) resolve()
+          if (pollsLeft === 0) (enough ?? resolve)()
           return { done: 25, total: 100 }
         },
         async step(batch, learningRate) {
@@ -151,27 +160,32 @@ export const recordedEngine = (answers: Answers = {}): { engine: TrainEngine; as
         generate: async () => failed('INTERNAL'),
         async saveAdapter(dir, base) {
           asked.calls.push(`saveAdapter ${base}`)
+          await polledAgain()
           if (answers.saveAdapter) return answers.saveAdapter
           writeFileSync(join(dir, 'adapter_config.json'), '{}')
           return { done: true }
         },
         async saveState(dir, base) {
           asked.calls.push(`saveState ${base}`)
+          await polledAgain()
           if (answers.saveState) return answers.saveState
           writeFileSync(join(dir, 'optimizer.safetensors'), String(asked.batches.length))
           return { done: true }
         },
         async loadState(dir) {
           asked.calls.push(`loadState ${readFileSync(join(dir, 'optimizer.safetensors'))}`)
+          await polledAgain()
           return { done: true }
         },
         async saveModel(dir) {
           asked.calls.push('saveModel')
+          await polledAgain()
           writeFileSync(join(dir, 'config.json'), '{}')
           return { done: true }
         },
         async checkSaved() {
           asked.calls.push('checkSaved')
+          await polledAgain()
           return answers.checkSaved ?? json({ what: 'adapter', largestDeviation: 0, bound: 0 })
         },
         cancel: () => {
