@@ -41,6 +41,7 @@ const plan: Plan = {
   mapped: { weights: 0, optimizer: 0 },
   devices: [],
   host: null,
+  saved: { result: 40, checkpoint: 44 },
   countedFrom: 'headers',
   vocabSize: 49_152,
   tiedHead: true,

@@ -21,6 +21,7 @@ export const plan: Plan = {
   mapped: { weights: 0, optimizer: 0 },
   devices: [],
   host: null,
+  saved: { result: 40, checkpoint: 44 },
   countedFrom: 'headers',
   vocabSize: 128,
   tiedHead: false,
