@@ -49,6 +49,7 @@ export type Unit =
   | 'nats'
   | 'texts'
   | 'scalars'
+  | 'rows'
 
 /** What a benchmark is given. `log` tells people what runs; it is no result. */
 export interface World {

@@ -2,7 +2,7 @@
 // tokenizers in AutoTokenizer, the event files in TensorBoard's own reader. Scripts: `bench/interop/*.py`.
 // The runs are those of `examples/`, on their stand-ins, with steps large enough to be felt.
 
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { engineOptions, resolveValues } from '../ts/config/index.js'
@@ -116,21 +116,22 @@ const trained = async ({ log }: World, name: string, ...words: string[]): Promis
 async function* compared(
   { engine, python, folder }: Case,
   name: string,
-  of: { model: string; adapter: string | null; tokenizer: string },
+  of: { model: string; adapter: string | null; tokenizer: string; grownTo?: number },
 ): AsyncGenerator<Line> {
   const tokenizer = unwrap(await engine.openTokenizer(of.tokenizer))
   const rows: number[][] = []
   for (const text of texts.filter((text) => text !== ''))
     rows.push([...unwrap(await tokenizer.encode(text, true))])
   const { vocab_size } = JSON.parse(readFileSync(join(of.model, 'config.json'), 'utf8'))
-  const request = requestOf(rows, vocab_size, 8)
+  const request = requestOf(rows, of.grownTo ?? vocab_size, 8)
   const ours = await ourLogprobs(engine, of, request)
   const words = [script('logprobs.py'), of.model, written(folder, 'request.json', request)]
   const answer = await outputOf(python, [...words, ...(of.adapter === null ? [] : ['--adapter', of.adapter])])
   const value = largestDifference(ours, jsonLines<{ logprobs: number[][][] }>(answer)[0]?.logprobs ?? [])
   const fault = value <= boundNats ? null : 'over the bound'
   yield figure({ bench, case: name, value, unit: 'nats', limit: boundNats, limitName: 'bound', fault })
-  if (of.adapter === null) return
+  // The base alone does not know the new tokens.
+  if (of.adapter === null || of.grownTo !== undefined) return
   const effect = largestDifference(ours, await ourLogprobs(engine, { ...of, adapter: null }, request))
   yield {
     kind: 'note',
@@ -219,6 +220,34 @@ async function* adapterRun(world: Case): AsyncGenerator<Line> {
   yield* sameScalars(world, 'its events in TensorBoard', output)
 }
 
+/** An adapter whose vocabulary grew: the stand-in first loses its pad token, and gets a token for each free row. */
+async function* grownRun(world: Case): AsyncGenerator<Line> {
+  const [base, output] = [join(world.folder, 'no-pad'), join(world.folder, 'grown')]
+  cpSync(join(standins, 'bloom'), base, { recursive: true })
+  for (const name of ['tokenizer_config.json', 'special_tokens_map.json']) {
+    const { pad_token: _, ...rest } = JSON.parse(readFileSync(join(base, name), 'utf8'))
+    written(base, name, rest)
+  }
+  const { vocab_size: before } = JSON.parse(readFileSync(join(base, 'config.json'), 'utf8'))
+  const tokenizer = JSON.parse(readFileSync(join(base, 'tokenizer.json'), 'utf8'))
+  for (let id = Object.keys(tokenizer.model.vocab).length; id < before; id++)
+    tokenizer.added_tokens.push({ ...tokenizer.added_tokens[0], id, content: `<${id}>` })
+  written(base, 'tokenizer.json', tokenizer)
+  const model = ['--model_name_or_path', base, '--output_dir', output, '--special_tokens.pad_token', '[PAD]']
+  const felt = ['--lora', '--learning_rate', '1e-2', '--num_train_epochs', '1']
+  await trained(world, 'an adapter with a new token', ...model, ...data, ...felt)
+  const of = { model: base, adapter: output, tokenizer: output, grownTo: before + 1 }
+  const [grown] = jsonLines<{ rows: number; tokenizer_rows: number }>(
+    await outputOf(world.python, [script('tokens.py'), base, output]),
+  )
+  const { rows: value = 0, tokenizer_rows: needed = 0 } = grown ?? {}
+  const fault = value === of.grownTo && needed === value ? null : `the tokenizer needs ${needed}`
+  const name = 'vocabulary that grew, in PEFT'
+  yield figure({ bench, case: name, value, unit: 'rows', limit: of.grownTo, limitName: 'of ours', fault })
+  yield* compared(world, 'its adapter in PEFT', of)
+  yield* sameTokens(world, 'its tokenizer in AutoTokenizer, with [PAD] as a new token', output)
+}
+
 /** Which of the libraries the interpreter lacks. */
 const lacking = async (python: string): Promise<string[]> => {
   const names = JSON.stringify(['torch', 'transformers', 'peft', 'tensorboard'])
@@ -239,6 +268,7 @@ async function* run(world: World): AsyncGenerator<Line> {
   try {
     yield* fullRun(given)
     yield* adapterRun(given)
+    yield* grownRun(given)
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }

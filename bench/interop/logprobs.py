@@ -4,7 +4,7 @@ usage: python logprobs.py MODEL REQUEST [--adapter ADAPTER]
 
 REQUEST is a JSON file: {"rows": [[id…]…], "tokens": [[[id…]…]…]}. Prints one JSON object with `logprobs` in the shape of
 `tokens`: element [r][t][k] is the log-probability of token tokens[r][t][k] after rows[r][: t + 1]; f32 on a CPU, the
-log-softmax in f64. Fails where a tensor of the files is missing, or has no place in the model or in the adapter.
+log-softmax in f64. The base gets the rows of an embedding that comes with the adapter. Fails where a tensor of the files is missing, or has no place in the model or in the adapter.
 """
 
 import argparse
@@ -15,11 +15,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "goldens"))
 
 import torch  # noqa: E402
-from peft import PeftModel  # noqa: E402
 from transformers import AutoModelForCausalLM  # noqa: E402
 
 from check_adapter import check_keys  # noqa: E402
 from reference import load_base  # noqa: E402
+from tokens import load as load_adapter  # noqa: E402
 
 
 def check_model(folder: Path) -> None:
@@ -37,9 +37,10 @@ def main() -> None:
     parser.add_argument("--adapter", type=Path)
     args = parser.parse_args()
     check_model(args.model)
-    model = load_base(args.model)
-    if args.adapter is not None:
-        model = PeftModel.from_pretrained(model, args.adapter)
+    if args.adapter is None:
+        model = load_base(args.model)
+    else:
+        model = load_adapter(args.model, args.adapter, 0)
         check_keys(model, args.adapter)
     model = model.eval()
     request = json.loads(args.request.read_text())

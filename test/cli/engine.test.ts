@@ -16,6 +16,7 @@ const planOf = (fits: boolean): Plan => ({
   mapped: { weights: 0, optimizer: 0 },
   devices: [],
   host: null,
+  saved: { result: 40, checkpoint: 44 },
   countedFrom: 'headers',
   vocabSize: 128,
   tiedHead: false,
@@ -60,6 +61,17 @@ test('plan prints the table, and ends with 5 where it does not fit', async (t) =
     'hint: It would fit with: per_device_train_batch_size 1.',
   ])
   t.is(JSON.parse((await runWords([...words, '--json'], planning(false).engine)).stdout).fits, false)
+})
+
+test('plan says that it counts no new token, where one may be added', async (t) => {
+  const said = async (...words: string[]): Promise<string[]> => {
+    const { stderr } = await runWords(['plan', '--model', 'm', ...words], planning(true).engine)
+    return stderr.split('\n').filter((line) => line.includes('no new token is counted'))
+  }
+  t.is((await said('--special_tokens.pad_token', '[PAD]')).length, 1)
+  t.deepEqual(await said(), [])
+  // Set for models named llama alone, as in the script that the name is from.
+  t.deepEqual(await said('--special_tokens.eos_token', '</s>'), [])
 })
 
 test('a failure of the engine keeps its words and gets its exit status', async (t) => {

@@ -70,7 +70,7 @@ test('--json: each line of stdout is an event, and people read stderr', async (t
     .trimEnd()
     .split('\n')
     .map((line) => JSON.parse(line))
-  const types = events.map(({ type }) => type).filter((type) => type !== 'loading')
+  const types = events.map(({ type }) => type).filter((type) => type !== 'loading' && type !== 'working')
   const saved = ['saved', 'saved', 'saved', 'checked', 'saved', 'saved']
   t.deepEqual(types, ['data', 'plan', 'loaded', 'notice', 'start', 'step', ...saved, 'done'])
   t.regex(stderr, /^Trainable params: \d+ \|\| all_params: \d+ \|\| trainable%: [\d.]+$/m)

@@ -60,7 +60,10 @@ export const torture = async ({ folder, values, kills, random, onKill }: Torture
   const outcome = { kills: 0, inSaving: 0, finished: 0 }
   let saidStep = 0
   while (outcome.kills < kills || saidStep > 0) {
-    const resume = (await checkpointsIn(output)).length > 0 ? ['--resume_from_checkpoint', 'true'] : []
+    const [oldest] = await checkpointsIn(output)
+    // From the oldest a run writes again what is there already.
+    const from = random() < 0.5 ? 'true' : (oldest?.path ?? '')
+    const resume = oldest === undefined ? [] : ['--resume_from_checkpoint', from]
     const { child, ended, said } = start(['train', file, '--json', ...resume])
     let hasEnded = false
     void ended.finally(() => {
@@ -85,7 +88,8 @@ export const torture = async ({ folder, values, kills, random, onKill }: Torture
     const foundStep = await newestWhole(output)
     if (foundStep < saidStep)
       throw new Error(`checkpoint-${saidStep} was said, and ${foundStep} is the newest`)
-    const leftover = existsSync(output) && readdirSync(output).some((name) => name.startsWith('.checkpoint-'))
+    const leftover =
+      existsSync(output) && readdirSync(output).some((name) => /^\.checkpoint-|\.replaced$/.test(name))
     outcome.kills += 1
     outcome.inSaving += leftover ? 1 : 0
     onKill?.({ kills: outcome.kills, saidStep, foundStep, leftover })

@@ -23,6 +23,7 @@ const plan: Plan = {
   fits: true,
   devices: [],
   host: null,
+  saved: { result: 40, checkpoint: 44 },
   countedFrom: 'headers',
   recomputedBlocks: 0,
   nBlocks: 30,

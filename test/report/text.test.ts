@@ -41,6 +41,7 @@ const plan: Plan = {
   mapped: { weights: 0, optimizer: 0 },
   devices: [],
   host: null,
+  saved: { result: 40, checkpoint: 44 },
   countedFrom: 'headers',
   vocabSize: 49_152,
   tiedHead: true,
@@ -193,6 +194,26 @@ test('a short load is silent, a long one shows the time that is left', (t) => {
   t.is(stderr.text, '')
   report(new Recorded(true), stderr, [loading(1000, 3000)])
   t.deepEqual(stderr.lines, ['Loading:  25%|██▌       | 1.0 GiB/4.0 GiB [00:01<00:03]'])
+})
+
+test('saving shows how much is left, and gives way to the training', (t) => {
+  const screen = new Recorded(true)
+  const saving = (elapsedMs: number, leftMs: number | null): TrainEvent => ({
+    ...{ type: 'working', what: 'saving', path: 'out/checkpoint-2', unit: 'bytes' },
+    ...{ done: 2 ** 30, total: 2 ** 32, elapsedMs, leftMs },
+  })
+  const saved: TrainEvent = { type: 'saved', what: 'checkpoint', path: 'out/checkpoint-2' }
+  report(screen, screen, [saving(100, null), saving(500, 1500)])
+  t.is(screen.text, '')
+  report(screen, screen, [saving(1000, 3000)])
+  t.deepEqual(screen.lines, ['Saving checkpoint-2:  25%|██▌       | 1.0 GiB/4.0 GiB [00:01<00:03]'])
+  const plain = new Recorded(false)
+  report(plain, plain, [step(1, 1000), saving(2500, 7500), saved, step(2, 40_000)])
+  t.deepEqual(plain.lines.slice(0, 2), [
+    'Saving checkpoint-2: 1.0 GiB/4.0 GiB [00:02<00:07]',
+    'Saved checkpoint to out/checkpoint-2',
+  ])
+  t.regex(plain.lines[2] ?? '', /^2\/4 /)
 })
 
 test('what was left out and cut is named by its rows', (t) => {

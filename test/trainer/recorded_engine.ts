@@ -21,6 +21,7 @@ export const plan: Plan = {
   mapped: { weights: 0, optimizer: 0 },
   devices: [],
   host: null,
+  saved: { result: 40, checkpoint: 44 },
   countedFrom: 'headers',
   vocabSize: 128,
   tiedHead: false,
@@ -40,6 +41,8 @@ export interface Answers {
   info?: Partial<SessionInfo>
   /** How often `progress` is asked before the session is loaded. */
   loadPolls?: number
+  /** How often `progress` is asked before each call that saves, restores or reads back answers. */
+  savePolls?: number
   /** The answer to step `index`, from 0. */
   step?: (index: number, batch: StepBatch) => StepReport | Failed | Promise<StepReport | Failed>
   saveAdapter?: Failed
@@ -111,6 +114,13 @@ export const recordedEngine = (answers: Answers = {}): { engine: TrainEngine; as
       const { promise: polledEnough, resolve } = deferred()
       let pollsLeft = answers.loadPolls ?? 0
       if (pollsLeft === 0) resolve()
+      let enough: (() => void) | undefined
+      const polledAgain = async (): Promise<void> => {
+        pollsLeft = answers.savePolls ?? 0
+        const { promise, resolve } = deferred()
+        enough = resolve
+        if (pollsLeft > 0) await promise
+      }
       return {
         async load() {
           asked.calls.push('load')
@@ -133,7 +143,7 @@ export const recordedEngine = (answers: Answers = {}): { engine: TrainEngine; as
         },
         progress() {
           pollsLeft -= 1
-          if (pollsLeft === 0) resolve()
+          if (pollsLeft === 0) (enough ?? resolve)()
           return { done: 25, total: 100 }
         },
         async step(batch, learningRate) {
@@ -151,27 +161,32 @@ export const recordedEngine = (answers: Answers = {}): { engine: TrainEngine; as
         generate: async () => failed('INTERNAL'),
         async saveAdapter(dir, base) {
           asked.calls.push(`saveAdapter ${base}`)
+          await polledAgain()
           if (answers.saveAdapter) return answers.saveAdapter
           writeFileSync(join(dir, 'adapter_config.json'), '{}')
           return { done: true }
         },
         async saveState(dir, base) {
           asked.calls.push(`saveState ${base}`)
+          await polledAgain()
           if (answers.saveState) return answers.saveState
           writeFileSync(join(dir, 'optimizer.safetensors'), String(asked.batches.length))
           return { done: true }
         },
         async loadState(dir) {
           asked.calls.push(`loadState ${readFileSync(join(dir, 'optimizer.safetensors'))}`)
+          await polledAgain()
           return { done: true }
         },
         async saveModel(dir) {
           asked.calls.push('saveModel')
+          await polledAgain()
           writeFileSync(join(dir, 'config.json'), '{}')
           return { done: true }
         },
         async checkSaved() {
           asked.calls.push('checkSaved')
+          await polledAgain()
           return answers.checkSaved ?? json({ what: 'adapter', largestDeviation: 0, bound: 0 })
         },
         cancel: () => {

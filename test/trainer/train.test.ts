@@ -12,7 +12,7 @@ test('a run: its events and its calls, in order, and what it leaves', async (t) 
   const values = base(t)
   const events = await collect(engine, values)
   t.deepEqual(
-    events.map((event) => event.type).filter((type) => type !== 'loading'),
+    events.map((event) => event.type).filter((type) => type !== 'loading' && type !== 'working'),
     [
       'data',
       'plan',

@@ -28,6 +28,8 @@ export const coerce = (
 export const isNull = ({ forms, nullable }: Kind, value: unknown): boolean => {
   if (value === null) return true
   if (typeof value !== 'string' || !NULL.test(value.trim())) return false
+  // No item is not nothing: a list that lost its items, as by a variable that is not set, is for the schema to refuse.
+  if (value.trim() === '' && forms.some(({ type }) => type === 'list')) return false
   // A word of its own ("none" of `bias`) is a value, and so is any text where there must be one.
   return !forms.some((form) => {
     if (form.type === 'text') return !nullable
@@ -84,6 +86,8 @@ const asList = (
 ): unknown[] | undefined => {
   const parts = Array.isArray(value) ? value : typeof value === 'string' ? splitList(value) : [value]
   if (parts.some((part) => typeof part === 'object')) return undefined
+  // Nor is one that lost an item among others: the schema names what it takes.
+  if (typeof value === 'string' && /,\s*,/.test(value)) return value.split(',').map((part) => part.trim())
   return parts.map((part) => inForm(of, part, aliases) ?? part)
 }
 

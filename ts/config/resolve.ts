@@ -281,7 +281,11 @@ const refusal = (error: z.ZodError, { given }: Merged): LoraTrainError => {
   const { option, value, origin } = found
   const index = issue.path.find((part) => typeof part === 'number')
   const at = index === undefined ? value : (value as unknown[])[index as number]
-  const takes = issue.code === 'invalid_format' ? issue.message : allowed(option.kind)
+  const lacksItems = issue.code === 'too_small' && Array.isArray(at)
+  const takes =
+    issue.code === 'invalid_format'
+      ? issue.message
+      : `${allowed(option.kind)}${lacksItems ? ', of at least one item' : ''}`
   return new LoraTrainError(
     origin.from === 'command line' ? 'USAGE' : 'CONFIG',
     `${told(path, origin)} is ${shown(at)}; it takes ${takes}`,

@@ -211,6 +211,8 @@ export interface Plan {
   bytes: PlanBytes
   /** What of them are pages of mapped files. */
   mapped: { weights: number; optimizer: number }
+  /** Of the files that the run writes: the result, and each checkpoint. */
+  saved: { result: number; checkpoint: number }
   peakBytes: number
   budgetBytes: number
   /** Each device's share fits it. */

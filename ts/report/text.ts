@@ -1,6 +1,7 @@
 // A training run for people: log lines, the plan, and a progress bar on a terminal or plain lines elsewhere.
 // Turns events into text and writes it where it is told; decides nothing about the run.
 
+import { basename } from 'node:path'
 import { match } from 'ts-pattern'
 import { formatBytes } from '../config/memory.js'
 import type {
@@ -11,6 +12,7 @@ import type {
   StartEvent,
   StepEvent,
   TrainEvent,
+  WorkingEvent,
 } from '../trainer/events.js'
 import { closingLine, evalLine, logLine } from './log_line.js'
 import { planTable, trainableLine } from './plan_table.js'
@@ -55,7 +57,27 @@ export const textReport = ({ lines, progress, progressStyle }: TextOutputs): Rep
     bar.finish()
     nextPlainLineMs = firstPlainLineMs
   }
-  return (event) =>
+  /** The wait that the bar shows. */
+  let working: string | undefined
+  /** The bar of a wait gives way to the training's, and to its clock. */
+  const endWork = (): void => {
+    if (working === undefined) return
+    working = undefined
+    bar.clear()
+    nextPlainLineMs = training === undefined ? quietLoadingMs : training.elapsedMs + plainLineMs
+  }
+  const showWork = (event: WorkingEvent): void => {
+    const name = `${event.what} ${event.path}`
+    if (name !== working) {
+      endWork()
+      bar.clear()
+      nextPlainLineMs = quietLoadingMs
+      working = name
+    }
+    if (isSlow(event)) show(workingState(event))
+  }
+  return (event) => {
+    if (event.type !== 'working') endWork()
     match(event)
       .with({ type: 'plan' }, ({ plan }) => print(...planTable(plan), trainableLine(plan)))
       .with({ type: 'data' }, (data) => print(...dataLines(data)))
@@ -67,6 +89,7 @@ export const textReport = ({ lines, progress, progressStyle }: TextOutputs): Rep
         endBar(quietLoadingMs)
         print(`Downloaded ${id}, ${formatBytes(bytes)}, in ${(elapsedMs / 1000).toFixed(1)} s to ${path}`)
       })
+      .with({ type: 'working' }, showWork)
       .with({ type: 'loading' }, (loading) => {
         if (isSlow(loading)) show(loadingState(loading))
       })
@@ -119,6 +142,7 @@ export const textReport = ({ lines, progress, progressStyle }: TextOutputs): Rep
         print(closingLine(log))
       })
       .exhaustive()
+  }
 }
 
 const plainLine = ({ label, position, elapsedMs, leftMs, notes }: BarState): string => {
@@ -126,7 +150,7 @@ const plainLine = ({ label, position, elapsedMs, leftMs, notes }: BarState): str
   return `${label}${position} [${[`${formatTime(elapsedMs)}<${left}`, ...notes].join(', ')}]`
 }
 
-const isSlow = ({ elapsedMs, leftMs }: LoadingEvent | DownloadingEvent): boolean =>
+const isSlow = ({ elapsedMs, leftMs }: Pick<WorkingEvent, 'elapsedMs' | 'leftMs'>): boolean =>
   elapsedMs + (leftMs ?? 0) > quietLoadingMs
 
 const loadingState = (loading: LoadingEvent): BarState => bytesState('Loading: ', loading)
@@ -146,6 +170,26 @@ const bytesState = (
   leftMs,
   notes: [],
 })
+
+const workingLabels: Record<WorkingEvent['what'], string> = {
+  hashing: 'Verifying',
+  restoring: 'Restoring',
+  saving: 'Saving',
+  checking: 'Reading back',
+}
+
+const workingState = ({ what, path, unit, done, total, elapsedMs, leftMs }: WorkingEvent): BarState => {
+  const position = unit === 'bytes' ? `${formatBytes(done)}/${formatBytes(total)}` : `${done}/${total} blocks`
+  return {
+    label: `${workingLabels[what]} ${basename(path)}: `,
+    done,
+    total,
+    position,
+    elapsedMs,
+    leftMs,
+    notes: [],
+  }
+}
 
 const startState = ({ totalSteps }: StartEvent): BarState => ({
   label: '',

@@ -8,6 +8,31 @@ export const throwIfCancelled = (signal: AbortSignal | undefined): void => {
   if (signal?.aborted) throw new LoraTrainError('CANCELLED', 'the run was interrupted', 'Start it again.')
 }
 
+/** What `work` comes to, or `CANCELLED` as soon as the signal is given: then nobody waits for it any more. */
+export const unlessCancelled = async <Value>(
+  signal: AbortSignal | undefined,
+  work: Promise<Value>,
+): Promise<Value> => {
+  if (signal === undefined) return work
+  let onAbort = (): void => undefined
+  const cancelled = new Promise<never>((_, reject) => {
+    onAbort = () => {
+      try {
+        throwIfCancelled(signal)
+      } catch (error) {
+        reject(error)
+      }
+    }
+    signal.addEventListener('abort', onAbort)
+    if (signal.aborted) onAbort()
+  })
+  try {
+    return await Promise.race([work, cancelled])
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+  }
+}
+
 /** Whether an error says that the run was to end. */
 export const isCancelled = (error: unknown): boolean =>
   error instanceof LoraTrainError && error.code === 'CANCELLED'

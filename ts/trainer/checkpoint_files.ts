@@ -7,7 +7,9 @@ import { readdir, readFile, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { z } from 'zod'
 import { LoraTrainError } from '../native/errors.js'
+import { isCancelled, throwIfCancelled } from './cancel.js'
 import type { LogLine } from './state.js'
+import type { Count, Work } from './working.js'
 
 /** The file that makes a folder a checkpoint of lora-train. */
 export const stateFile = 'lora_train_state.json'
@@ -67,13 +69,25 @@ export interface Checkpoint extends Omit<Body, 'files'> {
 export const stateFileText = (body: Body): string =>
   `${JSON.stringify({ sha256: textSha256(JSON.stringify(body)), ...body }, null, 2)}\n`
 
-/** Size and checksum of each file of `folder`, by name, in the order of the names. */
-export const filesOf = async (folder: string): Promise<Body['files']> => {
+/**
+ * Size and checksum of each file of `folder`, by name, in the order of the names. The one who waits sees them as those
+ * of `path`, where the folder will be.
+ */
+export const filesOf = async (folder: string, path: string, work: Work): Promise<Body['files']> => {
+  const names = (await readdir(folder)).sort().filter((name) => name !== stateFile)
+  const count: Count = { done: 0, total: 0 }
+  for (const name of names) count.total += (await stat(join(folder, name))).size
+  work.begin({ what: 'hashing', path, unit: 'bytes', count: () => count })
   const files: Body['files'] = {}
-  for (const name of (await readdir(folder)).sort()) {
-    if (name !== stateFile) files[name] = await fileSha256(join(folder, name))
-  }
+  for (const name of names) files[name] = await fileSha256(join(folder, name), { count })
   return files
+}
+
+export interface ReadOptions {
+  /** Is told of each byte. */
+  work?: Work
+  /** Ends the reading. */
+  signal?: AbortSignal | undefined
 }
 
 /**
@@ -81,12 +95,20 @@ export const filesOf = async (folder: string): Promise<Body['files']> => {
  *
  * Throws `MODEL_FILES` where it is none, or where a file is missing or not what was written.
  */
-export const readCheckpoint = async (path: string): Promise<Checkpoint> => {
+export const readCheckpoint = async (
+  path: string,
+  { work, signal }: ReadOptions = {},
+): Promise<Checkpoint> => {
   const { files, ...body } = checkedBody(path, await readJson(path, stateFile))
+  const count: Count = { done: 0, total: 0 }
+  for (const { bytes } of Object.values(files)) count.total += bytes
+  work?.begin({ what: 'hashing', path, unit: 'bytes', count: () => count })
   for (const [name, { bytes, sha256 }] of Object.entries(files)) {
     if (name !== basename(name))
       throw damaged(path, `${stateFile} names ${JSON.stringify(name)}, no plain file`)
-    const found = await fileSha256(join(path, name)).catch(() => undefined)
+    const found = await fileSha256(join(path, name), { count, signal }).catch((error) => {
+      if (isCancelled(error)) throw error
+    })
     if (found === undefined) throw damaged(path, `${name} is missing`)
     if (found.bytes !== bytes) throw damaged(path, `${name} has ${found.bytes} bytes, ${bytes} were written`)
     if (found.sha256 !== sha256)
@@ -143,12 +165,17 @@ const notOurs = (path: string, name: string, code: string): LoraTrainError => {
 const textSha256 = (text: string): string => createHash('sha256').update(text).digest('hex')
 
 /** Piece by piece, so that the event loop stays free. */
-const fileSha256 = async (file: string): Promise<{ bytes: number; sha256: string }> => {
+const fileSha256 = async (
+  file: string,
+  { count, signal }: { count: Count; signal?: AbortSignal | undefined },
+): Promise<{ bytes: number; sha256: string }> => {
   const hash = createHash('sha256')
   let bytes = 0
   for await (const piece of createReadStream(file, { highWaterMark: 1 << 20 })) {
     bytes += piece.length
     hash.update(piece)
+    count.done += piece.length
+    throwIfCancelled(signal)
   }
   return { bytes, sha256: hash.digest('hex') }
 }

@@ -6,6 +6,7 @@ import { mkdir, readdir, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { type Body, filesOf, stateFile, stateFileText } from './checkpoint_files.js'
 import { outputError, syncFolder, writeWhole } from './output.js'
+import type { Work } from './working.js'
 
 /** A folder by its name; whether it is whole is for `readCheckpoint` to say. */
 export interface CheckpointFolder {
@@ -16,13 +17,18 @@ export interface CheckpointFolder {
 export const checkpointPath = (outputDir: string, step: number): string =>
   join(outputDir, `checkpoint-${step}`)
 
+/** What a checkpoint is called from when another of its step is whole until that one has its name. */
+const replacedPath = (outputDir: string, step: number): string =>
+  `${checkpointPath(outputDir, step)}.replaced`
+
 /** The checkpoints of `outputDir`, by step, the newest last. */
 export const checkpointsIn = async (outputDir: string): Promise<CheckpointFolder[]> => {
   const names = await readdir(outputDir).catch((): string[] => [])
   return names
     .flatMap((name) => {
-      const found = /^checkpoint-(\d{1,15})$/.exec(name)
-      return found === null ? [] : [{ step: Number(found[1]), path: join(outputDir, name) }]
+      const found = /^checkpoint-(\d{1,15})(\.replaced)?$/.exec(name)
+      const lies = found !== null && !(found[2] !== undefined && names.includes(`checkpoint-${found[1]}`))
+      return lies ? [{ step: Number(found[1]), path: join(outputDir, name) }] : []
     })
     .sort((a, b) => a.step - b.step)
 }
@@ -33,16 +39,28 @@ const hidden = (outputDir: string, step: number): string =>
 
 const uuid = '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}'
 /** What this trainer and the engine call what is not whole yet. */
-const unfinished = new RegExp(`^(\\.checkpoint-\\d+\\.${uuid}\\.tmp|.+\\.${uuid}\\.tmp|.+\\.tmp-\\d+-\\d+)$`)
+const unfinished = new RegExp(
+  `^(checkpoint-\\d+\\.replaced|\\.checkpoint-\\d+\\.${uuid}\\.tmp|.+\\.${uuid}\\.tmp|.+\\.tmp-\\d+-\\d+)$`,
+)
 
-/** Removes what runs that were killed have left in `folder`, and beside it under its name. */
+/**
+ * Removes what runs that were killed have left in `folder`, and beside it under its name. A checkpoint that was to be
+ * replaced, and was not yet, gets its name back.
+ */
 export const removeLeftovers = async (folder: string): Promise<void> => {
   const beside = dirname(resolve(folder))
   const own = basename(resolve(folder))
   const inside = await readdir(folder).catch((): string[] => [])
   const siblings = await readdir(beside).catch((): string[] => [])
+  for (const name of inside) {
+    const [, own] = /^(checkpoint-\d{1,15})\.replaced$/.exec(name) ?? []
+    if (own !== undefined && !inside.includes(own))
+      await rename(join(folder, name), join(folder, own)).catch(() => undefined)
+  }
   const left = [
-    ...inside.filter((name) => unfinished.test(name)).map((name) => join(folder, name)),
+    ...(await readdir(folder).catch((): string[] => []))
+      .filter((name) => unfinished.test(name))
+      .map((name) => join(folder, name)),
     ...siblings
       .filter((name) => name.startsWith(`${own}.tmp-`) && unfinished.test(name))
       .map((name) => join(beside, name)),
@@ -56,6 +74,8 @@ export interface NewCheckpoint {
   /** Puts everything but the state file into the folder, synced. */
   fill: (folder: string) => Promise<void>
   state: Omit<Body, 'files'>
+  /** Is told of what takes long. */
+  work: Work
 }
 
 /**
@@ -63,20 +83,28 @@ export interface NewCheckpoint {
  *
  * Throws what `fill` throws, and `OUTPUT`; then no new folder is there, and every older one is what it was.
  */
-export const writeCheckpoint = async ({ outputDir, fill, state }: NewCheckpoint): Promise<string> => {
+export const writeCheckpoint = async ({ outputDir, fill, state, work }: NewCheckpoint): Promise<string> => {
   const { step } = state.run
   const path = checkpointPath(outputDir, step)
   const folder = hidden(outputDir, step)
   try {
     await mkdir(folder)
     await fill(folder)
-    const files = await filesOf(folder)
+    const files = await filesOf(folder, path, work)
     await writeWhole(join(folder, stateFile), stateFileText({ ...state, files }))
     await syncFolder(folder)
-    // A rename does not replace a folder that holds something.
-    await retire({ step, path })
-    await rename(folder, path)
+    // A rename does not replace a folder that holds something: for a moment the old one has another name, under
+    // which it is still found.
+    const old = replacedPath(outputDir, step)
+    await setAside(path, old)
+    try {
+      await rename(folder, path)
+    } catch (error) {
+      await setAside(old, path)
+      throw error
+    }
     await syncFolder(outputDir)
+    await retire({ step, path: old }).catch(() => undefined)
     return path
   } catch (error) {
     throw outputError(error, `${path} can't be written`)
@@ -88,19 +116,29 @@ export const writeCheckpoint = async ({ outputDir, fill, state }: NewCheckpoint)
 
 /**
  * Removes the oldest checkpoints until `limit` are left. The one of `step` stays; later ones belong to an earlier
- * run and are the oldest.
- *
- * Throws `OUTPUT` where one can't be removed.
+ * run and are the oldest. Returns what is to be said of those that can't be removed: the run is none the worse for them.
  */
-export const keepNewest = async (outputDir: string, step: number, limit: number): Promise<void> => {
+export const keepNewest = async (outputDir: string, step: number, limit: number): Promise<string[]> => {
+  const left: string[] = []
   const all = await checkpointsIn(outputDir)
   const byAge = [...all.filter((folder) => folder.step > step), ...all.filter((folder) => folder.step < step)]
   for (const folder of byAge.slice(0, Math.max(0, all.length - limit))) {
     try {
       await retire(folder)
     } catch (error) {
-      throw outputError(error, `${folder.path} can't be removed`)
+      const { message } = outputError(error, `save_total_limit: ${folder.path} can't be removed`)
+      left.push(`${message}; it stays`)
     }
+  }
+  return left
+}
+
+/** Gives a folder another name, if it is there. */
+const setAside = async (path: string, to: string): Promise<void> => {
+  try {
+    await rename(path, to)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
   }
 }
 

@@ -7,8 +7,6 @@ import { LoraTrainError } from '../native/errors.js'
 import { checkpointsIn } from './checkpoints.js'
 import { intervalOf, type RunLength } from './schedule.js'
 
-const F32_BYTES = 4
-
 /** Checkpoints that a run writes from `step` on. */
 export const savesOf = (
   { save_strategy, save_steps }: Pick<Config, 'save_strategy' | 'save_steps'>,
@@ -21,14 +19,8 @@ export const savesOf = (
   return Math.ceil(totalSteps / interval) - Math.floor(step / interval)
 }
 
-/** Bytes of a checkpoint and of the result: what is trained in f32, and the optimizer's state. */
-const sizesOf = ({ lora }: Pick<Config, 'lora'>, plan: Plan): { checkpoint: number; result: number } => {
-  const result = F32_BYTES * (lora === null ? plan.allParams : plan.trainableParams)
-  return { checkpoint: result + plan.bytes.optimizer, result }
-}
-
 export interface DiskNeeds {
-  config: Pick<Config, 'lora' | 'save_strategy' | 'save_steps' | 'save_total_limit'>
+  config: Pick<Config, 'save_strategy' | 'save_steps' | 'save_total_limit'>
   plan: Plan
   length: RunLength
   /** Steps that are done already. */
@@ -40,7 +32,7 @@ export interface DiskNeeds {
 /** Throws `OUTPUT` where a disk has less room than the run will take on it. */
 export const refuseFullDisk = async (needs: DiskNeeds): Promise<void> => {
   const { config, plan, length, step, outputDir, resultDir } = needs
-  const { checkpoint, result } = sizesOf(config, plan)
+  const { checkpoint, result } = plan.saved
   const there = (await checkpointsIn(outputDir)).length
   const saves = savesOf(config, length, step)
   // The new one is whole before the oldest goes.

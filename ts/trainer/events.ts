@@ -61,6 +61,24 @@ export interface LoadingEvent {
   leftMs: number | null
 }
 
+/** How far a wait is that is no training; repeated while it lasts. */
+export interface WorkingEvent {
+  type: 'working'
+  what:
+    | 'hashing' // the files of a checkpoint: one that is gone on from, or that was just written
+    | 'restoring' // weights and optimizer's state from a checkpoint
+    | 'saving' // a result or a checkpoint
+    | 'checking' // a result, read back from the disk
+  path: string
+  /** What is counted. */
+  unit: 'bytes' | 'blocks'
+  done: number
+  total: number
+  elapsedMs: number
+  /** null: not known yet. */
+  leftMs: number | null
+}
+
 export interface LoadedEvent {
   type: 'loaded'
   model: SessionInfo
@@ -185,6 +203,7 @@ export type TrainEvent =
   | DownloadingEvent
   | DownloadedEvent
   | LoadingEvent
+  | WorkingEvent
   | LoadedEvent
   | ResumedEvent
   | StartEvent

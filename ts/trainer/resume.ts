@@ -3,7 +3,8 @@
 import { existsSync } from 'node:fs'
 import type { Config } from '../config/index.js'
 import { LoraTrainError } from '../native/errors.js'
-import { type Checkpoint, readCheckpoint } from './checkpoint_files.js'
+import { isCancelled } from './cancel.js'
+import { type Checkpoint, type ReadOptions, readCheckpoint } from './checkpoint_files.js'
 import { type CheckpointFolder, checkpointsIn } from './checkpoints.js'
 
 /** What a run starts from, and what is to be said of it. */
@@ -21,10 +22,11 @@ export interface Beginning {
 export const beginningOf = async (
   { resume_from_checkpoint: from }: Pick<Config, 'resume_from_checkpoint'>,
   outputDir: string,
+  options: ReadOptions = {},
 ): Promise<Beginning> => {
-  if (typeof from === 'string') return { checkpoint: await named(from), notices: [] }
+  if (typeof from === 'string') return { checkpoint: await named(from, options), notices: [] }
   const found = await checkpointsIn(outputDir)
-  if (from === true) return newestWhole(outputDir, found)
+  if (from === true) return newestWhole(outputDir, found, options)
   const newest = found.at(-1)
   if (newest === undefined) return { checkpoint: null, notices: [] }
   const what = `${outputDir} holds checkpoints of an earlier run, up to step ${newest.step}`
@@ -34,8 +36,8 @@ export const beginningOf = async (
   }
 }
 
-const named = async (path: string): Promise<Checkpoint> => {
-  if (existsSync(path)) return readCheckpoint(path)
+const named = async (path: string, options: ReadOptions): Promise<Checkpoint> => {
+  if (existsSync(path)) return readCheckpoint(path, options)
   throw new LoraTrainError(
     'CONFIG',
     `resume_from_checkpoint: ${path} does not exist`,
@@ -43,16 +45,20 @@ const named = async (path: string): Promise<Checkpoint> => {
   )
 }
 
-const newestWhole = async (outputDir: string, found: readonly CheckpointFolder[]): Promise<Beginning> => {
+const newestWhole = async (
+  outputDir: string,
+  found: readonly CheckpointFolder[],
+  options: ReadOptions,
+): Promise<Beginning> => {
   const notices: string[] = []
   let first: LoraTrainError | undefined
   for (const { path } of [...found].reverse()) {
     try {
-      const checkpoint = await readCheckpoint(path)
+      const checkpoint = await readCheckpoint(path, options)
       if (first !== undefined) notices.push(`${first.message}; ${path}, the newest whole one, is taken`)
       return { checkpoint, notices }
     } catch (error) {
-      if (!(error instanceof LoraTrainError)) throw error
+      if (!(error instanceof LoraTrainError) || isCancelled(error)) throw error
       first ??= error
     }
   }

@@ -17,7 +17,7 @@ import type {
   Tokenizer,
 } from '../native/contract.js'
 import { LoraTrainError, unwrap } from '../native/errors.js'
-import { isCancelled, polled, queued, throwIfCancelled } from './cancel.js'
+import { isCancelled, polled, queued, throwIfCancelled, unlessCancelled } from './cancel.js'
 import {
   agreementOf,
   optionsThatAgree,
@@ -35,6 +35,7 @@ import { makeFolders, statePath, writeWhole } from './output.js'
 import { beginningOf } from './resume.js'
 import { runLength } from './schedule.js'
 import { stateOf, stateText } from './state.js'
+import { type Count, pollIntervalMs, progressOf as shareOf, watched, workOf } from './working.js'
 
 export interface TrainOptions {
   /** Ends the run: the step that runs is dropped, the last whole one saved; the last event is `interrupted`. */
@@ -80,7 +81,9 @@ export async function* trainWith(
     if (evaluation !== null) refuseUnknownTokens(data.paths.eval, evaluation, model.vocabSize)
     if (begun !== null) {
       refuseOtherModel(begun, model.fingerprint)
-      unwrap(await session.loadState(begun.path))
+      const restoring = workOf()
+      restoring.begin({ what: 'restoring', path: begun.path, unit: 'bytes', count: countOf(session) })
+      unwrap(yield* watched(restoring, session.loadState(begun.path)))
       progress = progressOf(begun)
       yield { type: 'resumed', path: begun.path, step: progress.step }
     }
@@ -94,11 +97,11 @@ export async function* trainWith(
     const log = yield* trainLoop({
       ...{ session, config, train, evaluation, order, padding, progress, checkpoint, signal },
     })
-    // The run is whole: what it has learnt is saved, even where the signal comes now.
+    // The run is whole: what it has learnt is saved, even where the signal comes now, and that is said.
     signal?.removeEventListener('abort', cancel)
 
     progress.log_history.push(log)
-    yield* save(session, config, tokenizer, places.resultDir)
+    yield* noticing(signal, save(session, config, tokenizer, places.resultDir))
     const path = statePath(places.outputDir)
     await writeWhole(path, trainerState(progress))
     yield { type: 'saved', what: 'state', path }
@@ -135,18 +138,20 @@ async function* prepare(
   places: Places,
 ): AsyncGenerator<TrainEvent, Prepared> {
   for (const folder of new Set(Object.values(places))) await removeLeftovers(folder)
-  const { checkpoint: begun, notices: said } = await beginningOf(config, places.outputDir)
+  const hashing = workOf()
+  const beginning = beginningOf(config, places.outputDir, { work: hashing, signal })
+  const { checkpoint: begun, notices: said } = yield* watched(hashing, beginning)
   for (const message of said) yield { type: 'notice', message }
   if (begun !== null) refuseOtherOptions(begun, optionsThatAgree(config, order))
   // The adapter names the model as the config does; everything else reads the paths.
   const local = yield* download(config, rows ? ['model'] : ['model', 'tokenizer'], signal)
   // Reading the rows may take long: what is wrong with the model's files is said before.
-  unwrap(await engine.plan(JSON.stringify(engineOptions(local))))
+  unwrap(await unlessCancelled(signal, engine.plan(JSON.stringify(engineOptions(local)))))
   throwIfCancelled(signal)
   const data = yield* rows ? givenData(rows) : readData(engine, config, local, signal)
   const { lengthMax, vocabulary } = data
   const optionsJson = JSON.stringify({ ...withSeqLength(engineOptions(local), lengthMax), ...vocabulary })
-  const plan = unwrapJson<Plan>(await engine.plan(optionsJson))
+  const plan = unwrapJson<Plan>(await unlessCancelled(signal, engine.plan(optionsJson)))
   yield { type: 'plan', plan }
   refuseTooLarge(plan)
   const agreement = agreementOf(config, order, data.train)
@@ -180,7 +185,7 @@ async function* download(
   const events: HubEvent[] = []
   const onEvent = (event: HubEvent): void => void events.push(event)
   try {
-    return yield* queued(localConfig(config, needs, { signal: either, onEvent }), loadingIntervalMs, events)
+    return yield* queued(localConfig(config, needs, { signal: either, onEvent }), pollIntervalMs, events)
   } finally {
     left.abort()
   }
@@ -207,21 +212,20 @@ async function* readData(
   const { data_path: path, eval_data_path: evalPath, template, model_max_length: modelMaxLength } = local
   if (path === null) throw missing('data_path')
   const tokenizerPath = local.tokenizer_name ?? local.model_name_or_path
-  const { tokenizer, vocabulary, notices } = await openNamedTokenizer(
-    engine,
-    tokenizerPath,
-    namedTokensOf(config),
+  const { tokenizer, vocabulary, notices } = await unlessCancelled(
+    signal,
+    openNamedTokenizer(engine, tokenizerPath, namedTokensOf(config)),
   )
   for (const message of notices) yield { type: 'notice', message }
   const options = { template, modelMaxLength, trainOnSource: config.train_on_source }
 
   throwIfCancelled(signal)
-  const train = await readTokenRows(tokenizer, { path, ...options })
+  const train = await unlessCancelled(signal, readTokenRows(tokenizer, { path, ...options }))
   yield dataEvent('train', path, train)
   throwIfCancelled(signal)
   let evaluation: TokenRows | null = null
   if (evalPath !== null && (config.eval_strategy !== 'no' || config.eval_on_start)) {
-    const read = await readTokenRows(tokenizer, { path: evalPath, ...options })
+    const read = await unlessCancelled(signal, readTokenRows(tokenizer, { path: evalPath, ...options }))
     yield dataEvent('eval', evalPath, read)
     evaluation = read.rows
     throwIfCancelled(signal)
@@ -277,14 +281,11 @@ const paddingOf = ({ packing }: Config, tokenizer: Tokenizer | null): Padding =>
   return { kind: 'longest', padId: info?.padId ?? info?.eosId ?? 0 }
 }
 
-const loadingIntervalMs = 100
-
 async function* load(session: Session): AsyncGenerator<TrainEvent, SessionInfo> {
   const started = performance.now()
-  const result = yield* polled(session.load(), loadingIntervalMs, (): TrainEvent => {
-    const { done: doneBytes, total: totalBytes } = session.progress()
-    const elapsedMs = performance.now() - started
-    const leftMs = doneBytes > 0 ? (elapsedMs / doneBytes) * (totalBytes - doneBytes) : null
+  const result = yield* polled(session.load(), pollIntervalMs, (): TrainEvent => {
+    const at = shareOf(session.progress(), performance.now() - started)
+    const { done: doneBytes, total: totalBytes, elapsedMs, leftMs } = at
     return { type: 'loading', doneBytes, totalBytes, elapsedMs, leftMs }
   })
   const model = unwrapJson<SessionInfo>(result)
@@ -320,18 +321,38 @@ async function* save(
   tokenizer: Tokenizer | null,
   path: string,
 ): AsyncGenerator<TrainEvent> {
-  if (config.lora === null) {
-    unwrap(await session.saveModel(path))
-    yield { type: 'saved', what: 'model', path }
-  } else {
-    unwrap(await session.saveAdapter(path, config.model_name_or_path))
-    yield { type: 'saved', what: 'adapter', path }
-  }
+  const whole = config.lora === null
+  const work = workOf()
+  work.begin({ what: 'saving', path, unit: 'bytes', count: countOf(session) })
+  const saving = whole ? session.saveModel(path) : session.saveAdapter(path, config.model_name_or_path)
+  unwrap(yield* watched(work, saving))
+  yield { type: 'saved', what: whole ? 'model' : 'adapter', path }
   if (tokenizer !== null) {
     unwrap(await tokenizer.save(path))
     yield { type: 'saved', what: 'tokenizer', path }
   }
-  yield { type: 'checked', path, ...unwrapJson<Checked>(await session.checkSaved(path)) }
+  work.begin({ what: 'checking', path, unit: whole ? 'bytes' : 'blocks', count: countOf(session) })
+  const checked = yield* watched(work, session.checkSaved(path))
+  yield { type: 'checked', path, ...unwrapJson<Checked>(checked) }
+}
+
+const countOf = (session: Session) => (): Count => session.progress()
+
+/** Hands events on; once the signal is given, which ends nothing any more, it says what goes on. */
+async function* noticing(
+  signal: AbortSignal | undefined,
+  events: AsyncGenerator<TrainEvent>,
+): AsyncGenerator<TrainEvent> {
+  let said = false
+  for await (const event of events) {
+    if (signal?.aborted && !said) {
+      said = true
+      const message =
+        'the training is done: its result is being saved and checked; a second signal ends at once'
+      yield { type: 'notice', message }
+    }
+    yield event
+  }
 }
 
 const unwrapJson = <T>(result: Parameters<typeof unwrap<{ json: string }>>[0]): T =>

@@ -80,7 +80,8 @@ fn train_and_save(base: &Path, out: &Path, batch: &Batch) -> Vec<f32> {
         let micros = std::slice::from_ref(&batch.ragged);
         trainer.step(&mut model, micros, 1e-2, &Signal::default()).expect("a step");
     }
-    adapter_files::write(&model, out, "llama-bias").expect("the adapter is written");
+    adapter_files::write(&model, out, "llama-bias", &Signal::default())
+        .expect("the adapter is written");
     let logits = decoder::logits(&mut model, &batch.padded, &Signal::default()).expect("logits");
     read::<f32, _>(&logits, <[f32]>::to_vec).expect("values")
 }

@@ -208,7 +208,7 @@ fn an_embedding_of_another_width_is_refused_by_name() {
     embedding.shape = vec![rows, 15];
     embedding.data.truncate(rows * 15);
     let out = Folder::new("tokens-narrow");
-    peft::write_adapter(&out.0, &config, &tensors, &[]).expect("writes");
+    peft::write_adapter(&out.0, &config, &tensors, &[], &Signal::default()).expect("writes");
     let options = json!({ "method": { "kind": "none" }, "adapter": out.0 });
     let Err(error) = try_open(&base("bloom-hub"), options) else { panic!("accepted") };
     assert_eq!(error.code(), Code::ModelFiles);

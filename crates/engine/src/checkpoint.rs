@@ -11,10 +11,11 @@ use crate::error::Code;
 use crate::formats::hf_folder::SavedDtype;
 use crate::formats::peft::{Part, tensor_name};
 use crate::formats::safetensors::SafetensorsFile;
-use crate::formats::write::{TensorBytes, save_safetensors};
+use crate::formats::write::{TensorBytes, write_atomically, write_safetensors};
 use crate::formats::{ModelFiles, StoredDtype};
 use crate::model::{Model, adapter_files, write};
 use crate::optimizer::{Kind, StateTensor};
+use crate::signal::Signal;
 use crate::train::Trainer;
 use candle_core::Tensor;
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,7 +64,18 @@ impl CheckpointError {
     }
 }
 
-/// Writes the trained weights and the optimizer's state into `dir`, each file synced.
+/// Bytes of the tensors that [`save`] writes.
+pub fn bytes(model: &Model, files: &ModelFiles, trainer: &Trainer) -> Result<u64> {
+    let weights = match model.adapter {
+        Some(_) => adapter_files::bytes(model)?,
+        None => write::bytes(model, files, SavedDtype::F32),
+    };
+    let state = trainer.optimizer.state_tensors();
+    Ok(weights + state.iter().map(|tensor| tensor.bytes.len() as u64).sum::<u64>())
+}
+
+/// Writes the trained weights and the optimizer's state into `dir`, each file synced. `signal` counts
+/// bytes; it does not end the writing, which may be what is to be done before the end.
 ///
 /// `base_model_name` is what the user called the base model; an adapter's config names it.
 pub fn save(
@@ -72,10 +84,11 @@ pub fn save(
     trainer: &Trainer,
     dir: &Path,
     base_model_name: &str,
+    signal: &Signal,
 ) -> Result<()> {
     match model.adapter {
-        Some(_) => adapter_files::write(model, dir, base_model_name)?,
-        None => write::write_as(model, files, dir, SavedDtype::F32)?,
+        Some(_) => adapter_files::write(model, dir, base_model_name, signal)?,
+        None => write::write_as(model, files, dir, SavedDtype::F32, signal)?,
     }
     let state = trainer.optimizer.state_tensors();
     let tensors: Vec<TensorBytes> = state
@@ -87,7 +100,10 @@ pub fn save(
         ("optimizer".to_owned(), kind_name(trainer.optimizer.options.kind).to_owned()),
         ("step".to_owned(), trainer.step.to_string()),
     ]);
-    Ok(save_safetensors(&dir.join(OPTIMIZER), &tensors, &metadata)?)
+    Ok(write_atomically(&dir.join(OPTIMIZER), |file| {
+        file.watch(signal);
+        write_safetensors(file, &tensors, &metadata)
+    })?)
 }
 
 /// Puts the weights, the optimizer's state and the step of `dir` in the place of the training's.
@@ -95,8 +111,8 @@ pub fn save(
 /// # Errors
 /// [`CheckpointError`] for another optimizer, and for a tensor that is missing, not trained here or of
 /// another shape or dtype; `FormatError` for damaged files. After an error the training must not go on:
-/// some of its weights may be the checkpoint's already.
-pub fn load(model: &Model, trainer: &mut Trainer, dir: &Path) -> Result<()> {
+/// some of its weights may be the checkpoint's already. `signal` counts bytes, and can stop between tensors.
+pub fn load(model: &Model, trainer: &mut Trainer, dir: &Path, signal: &Signal) -> Result<()> {
     let path = dir.join(OPTIMIZER);
     let file = SafetensorsFile::open(&path)?;
     let step = checked_metadata(&file, &path, trainer.optimizer.options.kind)?;
@@ -110,11 +126,13 @@ pub fn load(model: &Model, trainer: &mut Trainer, dir: &Path) -> Result<()> {
             bytes: file.bytes(entry),
         })
         .collect();
+    let weights = model.params.iter().map(|param| tensor_bytes(&param.value)).sum::<u64>();
+    signal.begin(weights + state.iter().map(|tensor| tensor.bytes.len() as u64).sum::<u64>());
     match model.adapter {
-        Some(_) => load_adapter(model, &dir.join(ADAPTER))?,
-        None => load_model(model, dir)?,
+        Some(_) => load_adapter(model, &dir.join(ADAPTER), signal)?,
+        None => load_model(model, dir, signal)?,
     }
-    trainer.optimizer.restore(&state)?;
+    trainer.optimizer.restore(&state, signal)?;
     trainer.step = step;
     Ok(())
 }
@@ -144,7 +162,7 @@ fn kind_name(kind: Kind) -> &'static str {
 
 /// The file holds what is trained, and beside it at most the embedding and the head that go with an
 /// adapter: they are not trained, and follow from the base model again.
-fn load_adapter(model: &Model, path: &Path) -> Result<()> {
+fn load_adapter(model: &Model, path: &Path, signal: &Signal) -> Result<()> {
     let file = SafetensorsFile::open(path)?;
     let beside = [&model.embedding, &model.head].map(|l| tensor_name(&l.name, Part::Weight));
     let mut lacking: BTreeSet<&str> = model.params.iter().map(|p| p.name.as_str()).collect();
@@ -159,6 +177,7 @@ fn load_adapter(model: &Model, path: &Path) -> Result<()> {
         check(path, &param.name, (entry.dtype, &entry.shape), &param.value)?;
         let words = file.bytes(entry).as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
         fill(&param.value, words)?;
+        signal.part(tensor_bytes(&param.value))?;
         lacking.remove(param.name.as_str());
     }
     match lacking.first() {
@@ -170,7 +189,7 @@ fn load_adapter(model: &Model, path: &Path) -> Result<()> {
 }
 
 /// Tensor by tensor, each file's pages given back once they are read.
-fn load_model(model: &Model, dir: &Path) -> Result<()> {
+fn load_model(model: &Model, dir: &Path, signal: &Signal) -> Result<()> {
     let files = ModelFiles::open(dir)?;
     for param in &model.params {
         let name = &param.name;
@@ -179,8 +198,14 @@ fn load_model(model: &Model, dir: &Path) -> Result<()> {
         check(dir, name, (info.dtype, &info.shape), &param.value)?;
         fill(&param.value, files.read_f32(name)?.1.into_iter())?;
         files.release(name);
+        signal.part(tensor_bytes(&param.value))?;
     }
     Ok(())
+}
+
+/// All that is trained is f32.
+fn tensor_bytes(value: &Tensor) -> u64 {
+    (size_of::<f32>() * value.elem_count()) as u64
 }
 
 /// Bits are only the same bits in f32.

@@ -95,6 +95,8 @@ impl Session {
             return Err(PlanError(Box::new(plan)).into());
         }
         let (method, adapter) = method_of(options)?;
+        // Room for a paged state is written when the weights are there.
+        signal.expect(plan.mapped.optimizer);
         let mut model = model::load_resized(
             &ctx,
             &files,
@@ -111,8 +113,12 @@ impl Session {
         if let Some(tensors) = adapter {
             adapter_files::load_into(&mut model, &tensors)?;
         }
-        let trainer =
-            Trainer::new(&model, &options.optimizer, options.seed, plan.recomputed_blocks)?;
+        let trainer = Trainer::watched(
+            &model,
+            &options.optimizer,
+            (options.seed, plan.recomputed_blocks),
+            signal,
+        )?;
         let linears: Vec<String> =
             model.block_linears().map(|linear| linear.name.clone()).collect();
         let info = SessionInfo {
@@ -131,6 +137,16 @@ impl Session {
             plan,
         };
         Ok((Session { files, model, trainer, signal: signal.clone() }, info))
+    }
+
+    /// `(done, total)` of the call that runs, or ran last.
+    pub fn progress(&self) -> (u64, u64) {
+        self.signal.progress()
+    }
+
+    /// Ends what only reads or computes, now and later.
+    pub fn cancel(&self) {
+        self.signal.cancel();
     }
 
     pub fn step(&mut self, micros: &[MicroBatch], learning_rate: f64) -> Result<StepReport> {
@@ -157,30 +173,35 @@ impl Session {
 
     /// Writes the adapter as PEFT does.
     pub fn save_adapter(&self, dir: &Path, base_model_name: &str) -> Result<()> {
-        adapter_files::write(&self.model, dir, base_model_name)
+        self.signal.begin(adapter_files::bytes(&self.model)?);
+        adapter_files::write(&self.model, dir, base_model_name, &self.signal)
     }
 
     /// Reads back what `save_adapter` or `save_model` wrote and compares it, and its logits, with memory.
     pub fn check_saved(&mut self, dir: &Path) -> Result<Checked> {
         match self.model.adapter {
-            Some(_) => check::adapter(&mut self.model, dir),
-            None => check::model(&mut self.model, &self.files, dir),
+            Some(_) => check::adapter(&mut self.model, dir, &self.signal),
+            None => check::model(&mut self.model, &self.files, dir, &self.signal),
         }
     }
 
     /// Writes weights and optimizer's state into an unfinished checkpoint. Also after the signal.
     pub fn save_state(&self, dir: &Path, base_model_name: &str) -> Result<()> {
-        checkpoint::save(&self.model, &self.files, &self.trainer, dir, base_model_name)
+        let Session { model, files, trainer, signal } = self;
+        signal.begin(checkpoint::bytes(model, files, trainer)?);
+        checkpoint::save(model, files, trainer, dir, base_model_name, signal)
     }
 
     /// Goes on from a checkpoint: the next step is the one after its last.
     pub fn load_state(&mut self, dir: &Path) -> Result<()> {
-        checkpoint::load(&self.model, &mut self.trainer, dir)
+        checkpoint::load(&self.model, &mut self.trainer, dir, &self.signal)
     }
 
     /// Writes the whole model as a Hugging Face folder.
     pub fn save_model(&self, dir: &Path) -> Result<()> {
-        write::write(&self.model, &self.files, dir)
+        let dtype = write::stored_dtype(&self.files);
+        self.signal.begin(write::bytes(&self.model, &self.files, dtype));
+        write::write(&self.model, &self.files, dir, &self.signal)
     }
 }
 

@@ -12,14 +12,20 @@ pub struct Signal(Arc<Inner>);
 struct Inner {
     done: AtomicU64,
     total: AtomicU64,
+    to_follow: AtomicU64,
     cancelled: AtomicBool,
 }
 
 impl Signal {
-    /// Starts a count of `total`: bytes while loading, blocks while stepping.
+    /// Starts a count of `total`: blocks while stepping, bytes while files are read or written.
     pub fn begin(&self, total: u64) {
         self.0.done.store(0, Relaxed);
-        self.0.total.store(total, Relaxed);
+        self.0.total.store(total + self.0.to_follow.swap(0, Relaxed), Relaxed);
+    }
+
+    /// Work that goes on where the next count ends: it belongs to the same wait.
+    pub fn expect(&self, more: u64) {
+        self.0.to_follow.store(more, Relaxed);
     }
 
     pub fn advance(&self, by: u64) {
@@ -41,7 +47,12 @@ impl Signal {
 
     /// Counts one block, and ends the call where the caller asked for it.
     pub fn block(&self) -> Result<()> {
-        self.advance(1);
+        self.part(1)
+    }
+
+    /// Counts a part of the work, and ends the call where the caller asked for it.
+    pub fn part(&self, by: u64) -> Result<()> {
+        self.advance(by);
         if self.cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
 }

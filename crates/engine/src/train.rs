@@ -72,7 +72,17 @@ impl Trainer {
         seed: u64,
         recomputed_blocks: usize,
     ) -> Result<Trainer> {
-        let optimizer = Optimizer::new(model, options)?;
+        Trainer::watched(model, options, (seed, recomputed_blocks), &Signal::default())
+    }
+
+    /// The same; `signal` counts the bytes of a file for the optimizer's state, and can stop between them.
+    pub fn watched(
+        model: &Model,
+        options: &OptimizerOptions,
+        (seed, recomputed_blocks): (u64, usize),
+        signal: &Signal,
+    ) -> Result<Trainer> {
+        let optimizer = Optimizer::new(model, options, signal)?;
         Ok(Trainer { optimizer, seed, recomputed_blocks, step: 0 })
     }
 

@@ -96,6 +96,49 @@ fn an_adapter_is_read_back_with_equal_bits() {
     }
 }
 
+#[test]
+fn every_wait_is_counted_to_its_end() {
+    for (name, method, quantized) in
+        [("models/llama-bias", full(), false), ("bin/llama-bf16", lora(), true)]
+    {
+        let mut session = trained(&golden(name), "f32", method.clone(), quantized);
+        let folder = TempDir::new();
+        let (out, state) = (folder.0.join("out"), folder.0.join("state"));
+        fs::create_dir(&state).expect(name);
+        let tensors_in = |path: &Path| -> u64 {
+            let files = fs::read_dir(path).expect(name).map(|entry| entry.expect(name).path());
+            let tensors = files.filter(|file| file.extension().is_some_and(|e| e == "safetensors"));
+            let bytes = |file: std::path::PathBuf| {
+                let file = engine::formats::safetensors::SafetensorsFile::open(&file).expect(name);
+                file.entries().iter().map(|entry| file.bytes(entry).len() as u64).sum::<u64>()
+            };
+            tensors.map(bytes).sum()
+        };
+        match method == full() {
+            true => session.save_model(&out).expect(name),
+            false => session.save_adapter(&out, "base").expect(name),
+        }
+        assert_eq!(session.progress(), (tensors_in(&out), tensors_in(&out)), "{name}: saved");
+        session.check_saved(&out).expect(name);
+        let (done, total) = session.progress();
+        assert!(done == total && total > 0, "{name}: checked {done} of {total}");
+        session.save_state(&state, "base").expect(name);
+        assert_eq!(session.progress(), (tensors_in(&state), tensors_in(&state)), "{name}: state");
+        session.load_state(&state).expect(name);
+        assert_eq!(
+            session.progress(),
+            (tensors_in(&state), tensors_in(&state)),
+            "{name}: restored"
+        );
+        // What may not be lost is written after the signal, too; what only reads ends.
+        session.cancel();
+        session.save_state(&state, "base").expect(name);
+        for ended in [session.load_state(&state), session.check_saved(&out).map(|_| ())] {
+            assert_eq!(ended.expect_err(name).code(), Code::Cancelled, "{name}");
+        }
+    }
+}
+
 /// What the check says of `out` after `change`, with DIR in place of the folder.
 fn said(session: &mut Session, out: &Path, change: impl FnOnce()) -> String {
     change();

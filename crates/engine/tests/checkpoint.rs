@@ -79,7 +79,8 @@ impl Run {
     }
 
     fn save(&self, dir: &Path) {
-        save(&self.model, &self.files, &self.trainer, dir, "the/base").expect("a checkpoint");
+        save(&self.model, &self.files, &self.trainer, dir, "the/base", &Signal::default())
+            .expect("a checkpoint");
     }
 
     /// Weights and the optimizer's state.
@@ -121,7 +122,8 @@ fn a_training_goes_on_to_the_same_bits() {
         straight.save(&folder.0);
         // Another seed draws another adapter.
         let mut resumed = Run::open(name, &method, 2);
-        load(&resumed.model, &mut resumed.trainer, &folder.0).expect("a checkpoint");
+        load(&resumed.model, &mut resumed.trainer, &folder.0, &Signal::default())
+            .expect("a checkpoint");
         assert!(resumed.bits() == straight.bits(), "{name}");
         assert_eq!(resumed.trainer.step, 2);
         straight.step();
@@ -154,7 +156,8 @@ fn a_checkpoint_of_another_training_is_refused_by_name() {
         ("llama-yarn", Method::Full, "config.json"),
     ] {
         let mut other = Run::open(name, &method, 1);
-        let error = load(&other.model, &mut other.trainer, &folder.0).expect_err(says);
+        let error =
+            load(&other.model, &mut other.trainer, &folder.0, &Signal::default()).expect_err(says);
         assert_eq!(error.code(), Code::ModelFiles, "{error}");
         assert!(error.to_string().contains(says), "{error}");
         assert!(!error.hint().is_empty());
@@ -197,7 +200,8 @@ fn damaged_files_and_other_optimizers_are_refused() {
     for (says, code, damage) in cases {
         damage();
         let mut other = Run::open("llama-yarn", &lora(4), 1);
-        let error = load(&other.model, &mut other.trainer, &folder.0).expect_err(says);
+        let error =
+            load(&other.model, &mut other.trainer, &folder.0, &Signal::default()).expect_err(says);
         assert_eq!(error.code(), code, "{error}");
         assert!(error.to_string().contains(says), "{error}");
         assert_eq!(other.trainer.step, 0);

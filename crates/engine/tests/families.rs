@@ -138,7 +138,7 @@ fn every_family_writes_the_names_that_it_reads() {
         let mut model = load(&files, &Method::Full).expect("loads");
         assert_eq!(model.base_params as u64, model.spec.n_params(), "{config}");
         assert!(model.unused_tensors.is_empty(), "{config}: {:?}", model.unused_tensors);
-        model::write::write(&model, &files, &second.0).expect("writes");
+        model::write::write(&model, &files, &second.0, &Signal::default()).expect("writes");
         assert_eq!(on_disk(&first), on_disk(&second), "{config}");
 
         let saved = ModelFiles::open(&second.0).expect("opens");

@@ -1,12 +1,20 @@
 // `lora-train plan`: memory and time of a run, from the model's config, with nothing loaded.
 
 import { z } from 'zod'
-import { checkOffered, notices } from '../../config/index.js'
+import { type Config, checkOffered, namedTokensOf, notices } from '../../config/index.js'
 import { LoraTrainError } from '../../native/errors.js'
 import { planTable, shortage, trainableLine } from '../../report/index.js'
 import { planWith } from '../../trainer/plan.js'
 import { configCommand, hubOf, print } from '../command.js'
 import { json } from '../options.js'
+
+/** A plan opens no tokenizer, which may be elsewhere: only a training knows which tokens are new. */
+const uncounted = (config: Config): string[] =>
+  Object.values(namedTokensOf(config)).every((token) => token === null)
+    ? []
+    : [
+        'special_tokens: no new token is counted; where the vocabulary has no free row, it grows by one for each',
+      ]
 
 export const plan = configCommand({
   name: 'plan',
@@ -18,7 +26,7 @@ export const plan = configCommand({
     checkOffered(resolved, 'planning')
     print(
       world.stderr,
-      notices(resolved).map((message) => `Note: ${message}`),
+      [...notices(resolved), ...uncounted(resolved.config)].map((message) => `Note: ${message}`),
     )
     const found = await planWith(await world.engine(), resolved.config, hubOf(world, resolved.config))
     print(world.stdout, own.json ? [JSON.stringify(found)] : [...planTable(found), trainableLine(found)])

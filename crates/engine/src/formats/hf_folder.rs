@@ -31,6 +31,11 @@ impl SavedDtype {
         }
     }
 
+    /// Bytes of a tensor of this shape, which is one that is in memory.
+    pub fn bytes_of(self, shape: &[usize]) -> u64 {
+        bytes_of(self.stored(), shape)
+    }
+
     pub fn candle(self) -> candle_core::DType {
         self.stored().plain().expect("all three are plain")
     }

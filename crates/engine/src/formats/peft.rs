@@ -9,6 +9,7 @@ use super::model::read_values;
 use super::safetensors::SafetensorsFile;
 use super::write::{OutFolder, TensorBytes, write_safetensors};
 use super::{FormatError, Result, json};
+use crate::signal::Signal;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -356,12 +357,13 @@ pub fn tensor_rows(folder: &Path, name: &str) -> Result<Option<usize>> {
 }
 
 /// Writes an adapter's folder: its two files in f32, to the byte as PEFT does it. `stored` are tensors
-/// of the base that go with it, in the dtype that they have.
+/// of the base that go with it, in the dtype that they have. `signal` counts the tensors' bytes.
 pub fn write_adapter(
     folder: &Path,
     config: &AdapterConfig,
     tensors: &[AdapterTensor],
     stored: &[TensorBytes],
+    signal: &Signal,
 ) -> Result<()> {
     let out = OutFolder::create(folder)?;
     let text = serde_json::to_string_pretty(config)
@@ -378,6 +380,9 @@ pub fn write_adapter(
         .chain(stored.iter().copied())
         .collect();
     let metadata = BTreeMap::from([("format".into(), "pt".into())]);
-    out.write_with(WEIGHTS, |file| write_safetensors(file, &tensors, &metadata))?;
+    out.write_with(WEIGHTS, |file| {
+        file.watch(signal);
+        write_safetensors(file, &tensors, &metadata)
+    })?;
     out.finish(|_| false)
 }

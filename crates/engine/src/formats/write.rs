@@ -5,21 +5,35 @@
 
 use super::dtype::StoredDtype;
 use super::{FormatError, Result};
+use crate::signal::Signal;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// Bytes that are written before they are synced: else a large file waits for its disk at the end, unseen.
+const SYNC_BYTES: u64 = 256 << 20;
+/// Bytes of a tensor that are counted at a time.
+const COUNTED_BYTES: usize = 16 << 20;
+
 /// A file that is being written; errors name its final place.
 pub struct OutFile {
     path: PathBuf,
     file: BufWriter<File>,
+    unsynced: u64,
+    signal: Signal,
 }
 
 impl OutFile {
     fn new(path: &Path, file: File) -> OutFile {
-        OutFile { path: path.into(), file: BufWriter::with_capacity(1 << 20, file) }
+        let file = BufWriter::with_capacity(1 << 20, file);
+        OutFile { path: path.into(), file, unsynced: 0, signal: Signal::default() }
+    }
+
+    /// The signal that counts the tensors' bytes from here on.
+    pub fn watch(&mut self, signal: &Signal) {
+        self.signal = signal.clone();
     }
 
     /// The file, everything written to it.
@@ -28,7 +42,27 @@ impl OutFile {
     }
 
     pub fn write_all(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|e| FormatError::write(&self.path, e))
+        self.write_and_sync(bytes).map_err(|e| FormatError::write(&self.path, e))
+    }
+
+    /// Writes a tensor's bytes, counted.
+    fn write_tensor(&mut self, bytes: &[u8]) -> Result<()> {
+        for piece in bytes.chunks(COUNTED_BYTES) {
+            self.write_all(piece)?;
+            self.signal.advance(piece.len() as u64);
+        }
+        Ok(())
+    }
+
+    fn write_and_sync(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.unsynced += bytes.len() as u64;
+        if self.unsynced >= SYNC_BYTES {
+            self.unsynced = 0;
+            self.file.flush()?;
+            self.file.get_ref().sync_data()?;
+        }
+        Ok(())
     }
 }
 
@@ -198,7 +232,7 @@ pub fn write_safetensors(
             "`{}`",
             tensor.name
         );
-        file.write_all(tensor.bytes)?;
+        file.write_tensor(tensor.bytes)?;
     }
     Ok(())
 }

@@ -5,7 +5,9 @@ use super::{Model, ModelError, vocabulary};
 use crate::Result;
 use crate::ctx::{read as elements, write as write_elements};
 use crate::formats::peft::{self, AdapterConfig, AdapterTensor, Modules};
+use crate::formats::write::TensorBytes;
 use crate::session::SessionError;
+use crate::signal::Signal;
 use std::path::Path;
 
 pub use crate::formats::peft::AdapterTensor as NamedTensor;
@@ -46,8 +48,16 @@ pub fn load_into(model: &mut Model, tensors: &[AdapterTensor]) -> Result<()> {
     }
 }
 
-/// Writes the adapter as PEFT does. `base_model_name` is what the user called the base model.
-pub fn write(model: &Model, dir: &Path, base_model_name: &str) -> Result<()> {
+/// Bytes of the tensors that [`write`] writes.
+pub fn bytes(model: &Model) -> Result<u64> {
+    let beside = |stored: &[TensorBytes]| Ok(stored.iter().map(|t| t.bytes.len() as u64).sum());
+    let stored: u64 = vocabulary::with_saved(model, beside)?;
+    Ok(size_of::<f32>() as u64 * model.trainable_params() as u64 + stored)
+}
+
+/// Writes the adapter as PEFT does. `base_model_name` is what the user called the base model; `signal`
+/// counts bytes.
+pub fn write(model: &Model, dir: &Path, base_model_name: &str, signal: &Signal) -> Result<()> {
     let options = model.adapter.as_ref().ok_or(SessionError::NoAdapter)?;
     let tensor = |param: &super::Param| -> Result<AdapterTensor> {
         let data = elements::<f32, _>(&param.value, <[f32]>::to_vec)?;
@@ -65,7 +75,9 @@ pub fn write(model: &Model, dir: &Path, base_model_name: &str) -> Result<()> {
         use_rslora: options.use_rslora,
         ..AdapterConfig::default()
     };
-    vocabulary::with_saved(model, |stored| Ok(peft::write_adapter(dir, &config, &tensors, stored)?))
+    vocabulary::with_saved(model, |stored| {
+        Ok(peft::write_adapter(dir, &config, &tensors, stored, signal)?)
+    })
 }
 
 /// The targets as names: PEFT, too, writes what `all-linear` and the defaults came to.

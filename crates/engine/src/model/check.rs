@@ -81,7 +81,9 @@ fn probe(model: &Model) -> MicroBatch {
 }
 
 /// The adapter in `dir` against that of the model, which gets the file's values (the same bits).
-pub fn adapter(model: &mut Model, dir: &Path) -> Result<Checked> {
+/// `signal` counts the blocks of the two passes.
+pub fn adapter(model: &mut Model, dir: &Path, signal: &Signal) -> Result<Checked> {
+    signal.begin(2 * model.blocks.len() as u64);
     let (options, tensors) = adapter_files::read(dir).map_err(unreadable)?;
     let path = dir.join("adapter_model.safetensors");
     for param in &model.params {
@@ -98,26 +100,37 @@ pub fn adapter(model: &mut Model, dir: &Path) -> Result<Checked> {
         let path = dir.join("adapter_config.json");
         return Err(CheckError::Scale { path, disk: options.scale(), memory }.into());
     }
-    let (batch, signal) = (probe(model), Signal::default());
-    let before = decoder::logits(model, &batch, &signal)?;
+    let batch = probe(model);
+    let before = decoder::logits(model, &batch, signal)?;
     adapter_files::load_into(model, &tensors).map_err(unreadable)?;
-    let after = decoder::logits(model, &batch, &signal)?;
+    let after = decoder::logits(model, &batch, signal)?;
     verdict("adapter", &path, deviation(&before, &after)?)
 }
 
-/// The folder `dir` against the model, which was made of `files`.
-pub fn model(model: &mut Model, files: &ModelFiles, dir: &Path) -> Result<Checked> {
+/// The folder `dir` against the model, which was made of `files`. `signal` counts the bytes that are read:
+/// of every tensor once, then of those that the probe runs through.
+pub fn model(
+    model: &mut Model,
+    files: &ModelFiles,
+    dir: &Path,
+    signal: &Signal,
+) -> Result<Checked> {
     let saved = ModelFiles::open(dir).map_err(unreadable)?;
     let dtype = stored_dtype(files).candle();
+    let linears = model.block_linears().chain([&model.head]);
+    let probed: u64 = linears.map(|linear| weight_bytes(linear, dtype)).sum::<Result<u64>>()?;
+    signal.begin(saved.tensors().iter().map(|t| t.bytes as u64).sum::<u64>() + probed);
     for (stored, _) in written(model, files) {
-        compare(model, files, &saved, &model.family.module_name(&stored), dtype)?;
+        let name = model.family.module_name(&stored);
+        compare(model, files, &saved, &name, dtype)?;
+        signal.part(saved.info(&name).map_or(0, |info| info.bytes as u64))?;
     }
     let frozen = LoadOptions { method: &Method::Frozen, quantization: None, seed: 0 };
     let mut disk = load(&model.ctx, &saved, frozen, &Signal::default()).map_err(unreadable)?;
     let batch = probe(model);
     model.rope_tables(batch.longest())?;
     disk.rope_tables(batch.longest())?;
-    verdict("model", dir, logits_apart(model, &disk, &saved, &batch, dtype)?)
+    verdict("model", dir, logits_apart(model, &disk, &saved, &batch, (dtype, signal))?)
 }
 
 fn verdict(what: &'static str, path: &Path, deviation: f64) -> Result<Checked> {
@@ -125,6 +138,12 @@ fn verdict(what: &'static str, path: &Path, deviation: f64) -> Result<Checked> {
         true => Ok(Checked { what, largest_deviation: deviation, bound: BOUND }),
         false => Err(CheckError::Logits { path: path.into(), deviation, bound: BOUND }.into()),
     }
+}
+
+/// What the files, all of one dtype, hold of a linear's weight.
+fn weight_bytes(linear: &super::Linear, dtype: DType) -> Result<u64> {
+    let (rows, cols) = linear.weight.dims()?;
+    Ok((rows * cols * dtype.size_in_bytes()) as u64)
 }
 
 /// Compares one tensor of the files with the trained value, or with that of the source.
@@ -190,7 +209,7 @@ fn logits_apart(
     disk: &Model,
     saved: &ModelFiles,
     batch: &MicroBatch,
-    dtype: DType,
+    (dtype, signal): (DType, &Signal),
 ) -> Result<f64> {
     let positions = batch.positions();
     let attention = [memory, disk].map(|model| attention_spec(&model.spec));
@@ -209,8 +228,9 @@ fn logits_apart(
     for (ours_block, theirs_block) in memory.blocks.iter().zip(&disk.blocks) {
         ours = block::forward(&passes[0], &rounded_block(ours_block, dtype)?, &ours, None)?.0;
         theirs = block::forward(&passes[1], theirs_block, &theirs, None)?.0;
-        for linear in theirs_block.linears() {
-            saved.release(&format!("{}.weight", linear.name));
+        for theirs in theirs_block.linears() {
+            saved.release(&format!("{}.weight", theirs.name));
+            signal.part(weight_bytes(theirs, dtype)?)?;
         }
     }
     let norm = rounded_norm(&memory.final_norm, dtype)?;
@@ -226,6 +246,7 @@ fn logits_apart(
         let ours = head_loss::logits(ctx, &ours, &head)?;
         let theirs = head_loss::logits(ctx, &theirs, &weight_rows(&disk.head.weight, row, n)?)?;
         largest = largest.max(deviation(&ours, &theirs)?);
+        signal.part((n * hidden_size * dtype.size_in_bytes()) as u64)?;
         for module in [&disk.embedding.name, &disk.head.name] {
             saved.release(&format!("{module}.weight"));
         }

@@ -4,6 +4,7 @@ use super::Model;
 use crate::ctx::read;
 use crate::formats::hf_folder::{ModelToWrite, SavedDtype, write_model_folder};
 use crate::formats::{ModelFiles, StoredDtype, TensorInfo};
+use crate::signal::Signal;
 use crate::{Error, Result};
 use serde_json::Value;
 use std::path::Path;
@@ -13,13 +14,24 @@ const SHARD_BYTES_MAX: u64 = 5_000_000_000;
 
 /// Writes trained values where there are any, the files' own elsewhere, in the dtype that most of the
 /// model was stored in; what was quantised is written as f32. The names are those of the files. The
-/// config names the rows that the vocabulary has now, and the tokenizer's ids.
-pub fn write(model: &Model, files: &ModelFiles, dir: &Path) -> Result<()> {
-    write_as(model, files, dir, stored_dtype(files))
+/// config names the rows that the vocabulary has now, and the tokenizer's ids. `signal` counts bytes.
+pub fn write(model: &Model, files: &ModelFiles, dir: &Path, signal: &Signal) -> Result<()> {
+    write_as(model, files, dir, stored_dtype(files), signal)
 }
 
-/// As [`write`], in a dtype of the caller's choice.
-pub fn write_as(model: &Model, files: &ModelFiles, dir: &Path, dtype: SavedDtype) -> Result<()> {
+/// Bytes of the tensors that [`write_as`] writes.
+pub fn bytes(model: &Model, files: &ModelFiles, dtype: SavedDtype) -> u64 {
+    written(model, files).iter().map(|(_, shape)| dtype.bytes_of(shape)).sum()
+}
+
+/// As [`write`], in a dtype of the caller's choice. `signal` counts bytes.
+pub fn write_as(
+    model: &Model,
+    files: &ModelFiles,
+    dir: &Path,
+    dtype: SavedDtype,
+    signal: &Signal,
+) -> Result<()> {
     let tensors = written(model, files);
     let (config, generation_config) = configs(model, files);
     let to_write = ModelToWrite {
@@ -29,13 +41,19 @@ pub fn write_as(model: &Model, files: &ModelFiles, dir: &Path, dtype: SavedDtype
         dtype,
         max_shard_bytes: SHARD_BYTES_MAX,
     };
+    // A tensor is fetched when the one before it is written.
+    let mut writing = 0;
     write_model_folder(dir, &to_write, |stored| {
         let name = model.family.module_name(stored);
-        match model.params.iter().find(|p| p.name == name) {
-            Some(param) => read::<f32, _>(&param.value, <[f32]>::to_vec),
-            None => Ok::<_, Error>(files.read_f32(&name)?.1),
-        }
-    })
+        let values = match model.params.iter().find(|p| p.name == name) {
+            Some(param) => read::<f32, _>(&param.value, <[f32]>::to_vec)?,
+            None => files.read_f32(&name)?.1,
+        };
+        signal.advance(std::mem::replace(&mut writing, dtype.bytes_of(&[values.len()])));
+        Ok::<_, Error>(values)
+    })?;
+    signal.advance(writing);
+    Ok(())
 }
 
 /// Name in the files and shape of each tensor that is written: the weights that the model has, once.
@@ -68,7 +86,7 @@ fn configs(model: &Model, files: &ModelFiles) -> (Value, Option<Value>) {
     (config, generation_config)
 }
 
-pub(super) fn stored_dtype(files: &ModelFiles) -> SavedDtype {
+pub(crate) fn stored_dtype(files: &ModelFiles) -> SavedDtype {
     let bytes =
         |dtype| files.tensors().iter().filter(|t| t.dtype == dtype).map(|t| t.bytes).sum::<usize>();
     let total: usize = files.tensors().iter().map(|t| t.bytes).sum();

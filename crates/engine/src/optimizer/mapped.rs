@@ -5,6 +5,8 @@
 //! Never a checkpoint. The only place in `optimizer` with `unsafe`.
 
 use super::OptimizerError;
+use crate::signal::Signal;
+use crate::{Error, Result};
 use memmap2::MmapMut;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -26,8 +28,8 @@ impl MappedState {
     /// for temporary files.
     ///
     /// Every byte is written before anything is mapped: a disk that is too small is an error here, and
-    /// not a signal in the middle of a step.
-    pub fn zeroed(folder: Option<&Path>, bytes: usize) -> Result<MappedState, OptimizerError> {
+    /// not a signal in the middle of a step. `signal` counts these bytes, and can stop between them.
+    pub fn zeroed(folder: Option<&Path>, bytes: usize, signal: &Signal) -> Result<MappedState> {
         let folder = folder.map_or_else(std::env::temp_dir, existing);
         let failed = |source| OptimizerError::StateFile { folder: folder.clone(), bytes, source };
         let path = Removed(folder.join(unused_name()));
@@ -36,7 +38,9 @@ impl MappedState {
             options.read(true).write(true).create_new(true).open(&path.0).map_err(failed)?;
         // Where an open file may lose its name, not even a kill leaves it behind.
         let _ = fs::remove_file(&path.0);
-        reserve(&mut file, bytes).map_err(failed)?;
+        if !reserve(&mut file, bytes, signal).map_err(failed)? {
+            return Err(Error::Cancelled);
+        }
         // SAFETY: `reserve` has given the file this length, so every page of the map has its place in it.
         // The file was made a moment ago under a new name (`create_new`) and is held by nobody else,
         // so nobody shortens it or writes to it beside this map.
@@ -75,16 +79,21 @@ fn unused_name() -> String {
     format!(".lora-train-state-{}-{number}", std::process::id())
 }
 
-/// Takes `bytes` of the disk by writing zeros, which every file system understands.
-fn reserve(file: &mut impl Write, bytes: usize) -> io::Result<()> {
+/// Takes `bytes` of the disk by writing zeros, which every file system understands. False: cancelled.
+fn reserve(file: &mut impl Write, bytes: usize, signal: &Signal) -> io::Result<bool> {
     let zeros = vec![0; CHUNK.min(bytes)];
     let mut left = bytes;
     while left > 0 {
         let chunk = left.min(CHUNK);
         file.write_all(&zeros[..chunk])?;
         left -= chunk;
+        signal.advance(chunk as u64);
+        if signal.cancelled() {
+            return Ok(false);
+        }
     }
-    file.flush()
+    file.flush()?;
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -96,8 +105,12 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("lora-train-mapped-{}", std::process::id()));
         fs::create_dir(&folder).expect("a temporary folder");
         let bytes = CHUNK + 4097;
+        let signal = Signal::default();
+        signal.expect(bytes as u64);
+        signal.begin(0);
         let mut state =
-            MappedState::zeroed(Some(&folder.join("not/there")), bytes).expect("a file");
+            MappedState::zeroed(Some(&folder.join("not/there")), bytes, &signal).expect("a file");
+        assert_eq!(signal.progress(), (bytes as u64, bytes as u64));
         assert_eq!(state.bytes(), vec![0; bytes]);
         state.bytes_mut()[CHUNK..].fill(7);
         assert_eq!(state.bytes()[CHUNK - 1..CHUNK + 1], [0, 7]);
@@ -116,7 +129,9 @@ mod tests {
             println!("skipped: no folder that takes no file is known here");
             return;
         };
-        let error = MappedState::zeroed(Some(folder), 5 << 30).err().expect("no file can be made");
+        let error = MappedState::zeroed(Some(folder), 5 << 30, &Signal::default())
+            .err()
+            .expect("no file can be made");
         let text = error.to_string();
         assert!(
             text.contains(&folder.display().to_string()) && text.contains("5.00 GiB"),
@@ -126,12 +141,21 @@ mod tests {
     }
 
     #[test]
+    fn the_signal_ends_the_writing_of_zeros() {
+        let signal = Signal::default();
+        signal.cancel();
+        let error = MappedState::zeroed(None, 3 * CHUNK, &signal).err().expect("cancelled");
+        assert_eq!(error.code(), crate::Code::Cancelled);
+        assert_eq!(signal.progress().0, CHUNK as u64, "what was written before it was asked");
+    }
+
+    #[test]
     fn a_full_disk_is_an_error_before_anything_is_mapped() {
         let Ok(mut full) = File::options().write(true).open("/dev/full") else {
             println!("skipped: there is no /dev/full");
             return;
         };
-        let error = reserve(&mut full, 3 * CHUNK).expect_err("no space");
+        let error = reserve(&mut full, 3 * CHUNK, &Signal::default()).expect_err("no space");
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     }
 }

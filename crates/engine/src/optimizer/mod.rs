@@ -15,6 +15,7 @@ use crate::Result;
 use crate::formats::StoredDtype;
 use crate::model::Model;
 use crate::ops::adamw::{self, AdamWStep, Moment8};
+use crate::signal::Signal;
 use layout::{Layout, Part, State};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,15 +84,15 @@ pub fn state_bytes(kind: Kind, shape: &[usize]) -> u64 {
 }
 
 impl Optimizer {
-    /// All state is zero.
+    /// All state is zero. `signal` counts the bytes of a file for it, and can stop between them.
     ///
     /// # Errors
     /// [`OptimizerError::StateFile`] where the state is paged and its file can't be made.
-    pub fn new(model: &Model, options: &OptimizerOptions) -> Result<Optimizer> {
+    pub fn new(model: &Model, options: &OptimizerOptions, signal: &Signal) -> Result<Optimizer> {
         let params = model.params.iter().map(|p| (p.name.as_str(), p.value.dims()));
         let layout = Layout::of(options.kind, params);
         let store = match options.paged && layout.bytes > 0 {
-            true => Store::mapped(options.state_dir.as_deref(), layout.bytes)?,
+            true => Store::mapped(options.state_dir.as_deref(), layout.bytes, signal)?,
             false => Store::in_memory(layout.bytes),
         };
         Ok(Optimizer { options: options.clone(), layout, store })
@@ -146,12 +147,13 @@ impl Optimizer {
         self.layout.parts().map(view).collect()
     }
 
-    /// Takes over a whole state, in any order. Everything is checked before anything is changed.
+    /// Takes over a whole state, in any order. Everything is checked before anything is changed. `signal`
+    /// counts bytes, and can stop between tensors.
     ///
     /// # Errors
     /// [`OptimizerError`] with the name of a tensor that is missing, not known, given twice, or of
     /// another dtype, shape or number of bytes than this optimizer's own.
-    pub fn restore(&mut self, tensors: &[StateTensor]) -> Result<()> {
+    pub fn restore(&mut self, tensors: &[StateTensor], signal: &Signal) -> Result<()> {
         let mut given = BTreeMap::new();
         for tensor in tensors {
             if given.insert(tensor.name.as_str(), tensor).is_some() {
@@ -169,6 +171,7 @@ impl Optimizer {
         for part in self.layout.parts() {
             self.store.bytes_mut()[part.bytes.clone()]
                 .copy_from_slice(given[part.name.as_str()].bytes);
+            signal.part(part.bytes.len() as u64)?;
         }
         Ok(())
     }

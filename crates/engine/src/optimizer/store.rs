@@ -1,9 +1,10 @@
 //! Where the optimizer's state lies: one run of bytes, all zero at first, in memory or in a mapped file.
 //! Knows nothing of what it holds.
 
-use super::OptimizerError;
 use super::layout::Part;
 use super::mapped::MappedState;
+use crate::Result;
+use crate::signal::Signal;
 use std::path::Path;
 
 /// The bytes of all parts of a layout.
@@ -20,8 +21,8 @@ impl Store {
     }
 
     /// In a file of `folder`, or of the system's folder for temporary files.
-    pub fn mapped(folder: Option<&Path>, bytes: usize) -> Result<Store, OptimizerError> {
-        Ok(Store::Mapped(MappedState::zeroed(folder, bytes)?))
+    pub fn mapped(folder: Option<&Path>, bytes: usize, signal: &Signal) -> Result<Store> {
+        Ok(Store::Mapped(MappedState::zeroed(folder, bytes, signal)?))
     }
 
     pub fn bytes(&self) -> &[u8] {

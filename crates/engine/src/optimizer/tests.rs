@@ -34,7 +34,7 @@ fn open(kind: Kind, paged: bool) -> (Model, Optimizer) {
         max_grad_norm: 1.0,
         decay_all: false,
     };
-    let optimizer = Optimizer::new(&model, &options).expect("an optimizer");
+    let optimizer = Optimizer::new(&model, &options, &Signal::default()).expect("an optimizer");
     (model, optimizer)
 }
 
@@ -53,7 +53,7 @@ fn a_restored_optimizer_goes_on_to_the_same_bits() {
         let mut tensors = straight.state_tensors();
         tensors.reverse();
         let (_, mut resumed) = open(kind, false);
-        resumed.restore(&tensors).expect("its own state");
+        resumed.restore(&tensors, &Signal::default()).expect("its own state");
         assert_eq!(resumed.state_tensors(), straight.state_tensors());
 
         let (resumed_model, _) = open(kind, false);
@@ -92,13 +92,13 @@ fn state_that_does_not_fit_is_refused_by_name_and_changes_nothing() {
         ("bytes, and should have", changed(&|t| t[3].bytes = &t[3].bytes[4..])),
     ];
     for (says, tensors) in cases {
-        let error = optimizer.restore(&tensors).expect_err(says);
+        let error = optimizer.restore(&tensors, &Signal::default()).expect_err(says);
         let text = error.to_string();
         assert!(text.contains(says) && text.contains(&name), "{text}");
         assert_eq!(error.code(), crate::Code::ModelFiles);
         assert!(optimizer.state_tensors()[0].bytes.iter().any(|byte| *byte != 0), "{says}");
     }
-    optimizer.restore(&good).expect("a state of zeros");
+    optimizer.restore(&good, &Signal::default()).expect("a state of zeros");
     assert!(optimizer.state_tensors().iter().all(|t| t.bytes.iter().all(|byte| *byte == 0)));
 }
 

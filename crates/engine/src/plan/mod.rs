@@ -4,6 +4,7 @@
 //! Activations are counted from what `decoder::block` saves; change the two together.
 
 mod layout;
+mod saved;
 mod units;
 
 use crate::error::Code;
@@ -18,6 +19,7 @@ use crate::spec::DecoderSpec;
 use crate::{Result, machine};
 use candle_core::DType;
 use layout::{Cards, Layout, Part};
+use saved::{SavedBytes, saved_bytes};
 use serde::Serialize;
 use serde_json::Value;
 use units::{Counting, Units};
@@ -92,6 +94,7 @@ pub struct Plan {
     /// Of all devices together.
     pub bytes: PlanBytes,
     pub mapped: MappedBytes,
+    pub saved: SavedBytes,
     pub peak_bytes: u64,
     pub budget_bytes: u64,
     /// Each device's share fits it.
@@ -158,6 +161,7 @@ pub fn plan(
         }
         None => Stored::of_config(config, &spec)?,
     };
+    let stored_rows = spec.vocab_size;
     spec.vocab_size = vocabulary::rows(options, family, &spec)?;
     let method = Method::from(&options.method);
     let quantizer =
@@ -189,7 +193,9 @@ pub fn plan(
     let PlanOptions { seq_length, micro_batch, gradient_accumulation } = options.plan;
     let tokens = seq_length as f64 * micro_batch as f64 * gradient_accumulation as f64;
     let all = units.all();
+    let resized = spec.vocab_size != stored_rows;
     Ok(Plan {
+        saved: saved_bytes(&counting, &stored, all, options.save_embedding_layers, resized),
         bytes: found.sum(),
         mapped: found.mapped(),
         peak_bytes: found.sum().total(),

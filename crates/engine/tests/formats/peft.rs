@@ -6,6 +6,7 @@ use engine::formats::FormatError;
 use engine::formats::peft::{
     AdapterConfig, Bias, Modules, Part, parse_name, read_adapter, tensor_name, write_adapter,
 };
+use engine::signal::Signal;
 use safetensors::Dtype;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -16,7 +17,7 @@ fn round_trip(folder: &Path) -> AdapterConfig {
     assert_eq!(config.unknown_keys, Vec::<String>::new());
     let out = TempDir::new();
     let target = out.0.join("adapter");
-    write_adapter(&target, &config, &tensors, &[]).expect("it can be written");
+    write_adapter(&target, &config, &tensors, &[], &Signal::default()).expect("it can be written");
     for name in ["adapter_config.json", "adapter_model.safetensors"] {
         let bytes = |folder: &Path| std::fs::read(folder.join(name)).expect("the file");
         assert!(bytes(folder) == bytes(&target), "{name} of {} differs", folder.display());
