@@ -60,6 +60,8 @@ export interface World {
 export interface Benchmark {
   name: string
   summary: string
+  /** It takes long, or writes what is committed: it runs only where it is named. */
+  onlyNamed?: true
   run(world: World): AsyncIterable<Line>
 }
 

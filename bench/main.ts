@@ -2,6 +2,7 @@
 // `scripts/ensure.mjs` has built the addon. The only file here that prints and ends the process.
 
 import { exitStatus, LoraTrainError, native } from '../ts/native/index.js'
+import { curves } from './curves.js'
 import type { Benchmark, Line } from './figure.js'
 import { gemm } from './gemm.js'
 import { interop } from './interop.js'
@@ -16,7 +17,7 @@ import { tokenize } from './tokenize.js'
 import { train } from './train.js'
 import { readWords } from './words.js'
 
-const benchmarks: readonly Benchmark[] = [gemm, nf4, optimizer, train, memory, peer, tokenize, interop]
+const benchmarks: readonly Benchmark[] = [gemm, nf4, optimizer, train, memory, peer, tokenize, interop, curves]
 
 const print = (text: string): boolean => process.stdout.write(`${text}\n`)
 const log = (text: string): boolean => process.stderr.write(`${text} …\n`)

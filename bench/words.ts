@@ -7,8 +7,11 @@ export interface Wanted<Benchmark> {
   json: boolean
 }
 
-/** The benchmarks that are named, in the order of `known`; all where none is. Throws `USAGE` for any other word. */
-export const readWords = <Benchmark extends { name: string }>(
+/**
+ * The benchmarks that are named, in the order of `known`; where none is, all but those that want to be. Throws
+ * `USAGE` for any other word.
+ */
+export const readWords = <Benchmark extends { name: string; onlyNamed?: true }>(
   words: readonly string[],
   known: readonly Benchmark[],
 ): Wanted<Benchmark> => {
@@ -22,6 +25,8 @@ export const readWords = <Benchmark extends { name: string }>(
       `The benchmarks are ${known.map(({ name }) => name).join(', ')}; the one option is --json.`,
     )
   }
-  const benchmarks = known.filter(({ name }) => names.length === 0 || names.includes(name))
+  const benchmarks = known.filter(({ name, onlyNamed }) =>
+    names.length === 0 ? onlyNamed !== true : names.includes(name),
+  )
   return { benchmarks, json: words.includes('--json') }
 }

@@ -22,7 +22,7 @@ export interface TrainingResult {
   info: SessionInfo
   /** From the start of the process to that of the first step. */
   loadSeconds: number
-  steps: Pick<StepReport, 'ms' | 'tokens' | 'supervisedTokens'>[]
+  steps: Pick<StepReport, 'loss' | 'ms' | 'tokens' | 'supervisedTokens'>[]
   peakRssBytes: number
   /** The plan's, for the mean length of the sequence that a token lies in. */
   flopsPerToken: number
@@ -104,8 +104,8 @@ const measure = async (job: TrainingJob): Promise<TrainingResult> => {
   const steps: TrainingResult['steps'] = []
   const all = batches.make(info.vocabSize)
   for (const batch of all) {
-    const { ms, tokens, supervisedTokens } = unwrap(await session.step(batch, config.learning_rate))
-    steps.push({ ms, tokens, supervisedTokens })
+    const { loss, ms, tokens, supervisedTokens } = unwrap(await session.step(batch, config.learning_rate))
+    steps.push({ loss, ms, tokens, supervisedTokens })
   }
   const peak = peakRssBytes()
   await session.close()

@@ -29,9 +29,9 @@ const result: TrainingResult = {
   peakRssBytes: 1200,
   flopsPerToken: 1000,
   steps: [
-    { ms: 9000, tokens: 100, supervisedTokens: 50 },
-    { ms: 1000, tokens: 100, supervisedTokens: 50 },
-    { ms: 2000, tokens: 100, supervisedTokens: 50 },
+    { loss: 1, ms: 9000, tokens: 100, supervisedTokens: 50 },
+    { loss: 1, ms: 1000, tokens: 100, supervisedTokens: 50 },
+    { loss: 1, ms: 2000, tokens: 100, supervisedTokens: 50 },
   ],
 }
 

@@ -5,7 +5,10 @@ import { epochBorders, type History, isDrawable, smoothed, smoothingWeight, thin
 import { place, type Scale, scaleOf, tickTexts, wholeScaleOf } from './scale.js'
 
 /** What something is drawn as; `palette.ts` says how that looks. */
-export type Role = 'grid' | 'border' | 'raw' | 'smooth' | 'evaluation' | 'title' | 'label'
+export type Role = 'grid' | 'border' | 'raw' | 'smooth' | 'evaluation' | 'title' | 'label' | ComparedRole
+
+/** Runs that are compared: two groups of three curves that lie upon each other. */
+type ComparedRole = `${'first' | 'second'}${'' | '-wide' | '-narrow'}`
 
 export type Shape =
   /** `clipped`: nothing of it is drawn outside of the plot. */
@@ -31,9 +34,10 @@ export interface Chart {
   plot: Box
 }
 
-const width = 960
-const height = 440
-const plot: Box = { left: 64, top: 64, right: width - 36, bottom: height - 48 }
+/** Of every chart. */
+export const size = { width: 960, height: 440 }
+/** Where its curves are. */
+export const plot: Box = { left: 64, top: 64, right: size.width - 36, bottom: size.height - 48 }
 /** More points than this are not to be told apart. */
 const pointsMax = 2 * (plot.right - plot.left)
 const titleLength = 88
@@ -41,7 +45,7 @@ const titleLength = 88
 /** The chart of a history; one that says so where there is no loss. */
 export const lossChart = (history: History, title: string): Chart => {
   const text = title.length > titleLength ? `${title.slice(0, titleLength - 1)}…` : title
-  const chart = { width, height, plot, title: `Training loss: ${text}` }
+  const chart = { ...size, plot, title: `Training loss: ${text}` }
   const heading: Shape = { kind: 'text', role: 'title', x: plot.left, y: 26, text, anchor: 'start' }
   const { points, evaluations } = history
   const first = points[0]
@@ -70,7 +74,7 @@ export const lossChart = (history: History, title: string): Chart => {
   const smooth = points.map(({ step }, i) => ({ step, loss: means[i] ?? Number.NaN }))
   const shapes: Shape[] = [
     heading,
-    ...grid(x, y),
+    ...frame(x, y),
     ...borders(history, x),
     ...lines('raw', thinned(points, pointsMax), at),
     ...lines('smooth', thinned(smooth, pointsMax), at),
@@ -112,7 +116,8 @@ export const lossRange = ({ points, evaluations }: History): [from: number, to: 
   return [from - margin, to + margin]
 }
 
-const grid = (x: Scale, y: Scale): Shape[] => {
+/** Lines and numbers of the two axes. */
+export const frame = (x: Scale, y: Scale): Shape[] => {
   const yTexts = tickTexts(y)
   const xTexts = tickTexts(x)
   return [

@@ -1,6 +1,6 @@
 // A chart as an SVG document: legible on light and on dark ground, without a script or a font of its own.
 
-import type { Chart, Shape } from './loss_chart.js'
+import type { Chart, Role, Shape } from './loss_chart.js'
 import { ground, palette } from './palette.js'
 
 /** The document. */
@@ -9,7 +9,7 @@ export const svg = ({ width, height, title, shapes, plot }: Chart): string => {
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img">`,
     `<title>${escaped(title)}</title>`,
-    `<style>${style()}</style>`,
+    `<style>${style(new Set(shapes.map(({ role }) => role)))}</style>`,
     `<clipPath id="plot"><rect x="${left}" y="${top}" width="${right - left}" height="${bottom - top}"/></clipPath>`,
     `<rect class="ground" width="${width}" height="${height}"/>`,
     ...shapes.map(element),
@@ -24,11 +24,11 @@ export const escaped = (text: string): string =>
     .replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g, '')
     .replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`)
 
-const style = (): string => {
+const style = (used: ReadonlySet<Role>): string => {
   const rules = (theme: 'light' | 'dark'): string =>
     [
       `.ground{fill:${ground[theme]}}`,
-      ...Object.entries(palette).map(([role, look]) => `.${role}{--colour:${look[theme]}}`),
+      ...[...used].map((role) => `.${role}{--colour:${palette[role][theme]}}`),
     ].join('')
   return [
     rules('light'),

@@ -4,12 +4,12 @@ use super::adapter::{LoraOptions, Matcher, init_a, linear_paths};
 use super::quantize::{QuantizationOptions, Quantizer};
 use super::verify::{unused, verify};
 use super::vocabulary::{Vocabulary, resize, resize_f32};
-use super::{Block, Linear, Lora, Model, ModelError, NormModule, Param};
+use super::{Block, Linear, Lora, Model, ModelError, NormModule, Param, Source};
 use crate::Result;
 use crate::ctx::Ctx;
 use crate::families::{self, Family};
+use crate::formats::Residency;
 use crate::formats::peft::Bias;
-use crate::formats::{ModelFiles, Residency};
 use crate::nf4::Nf4Matrix;
 use crate::signal::Signal;
 use crate::spec::{DecoderSpec, Slot};
@@ -41,14 +41,14 @@ pub struct LoadOptions<'a> {
 
 /// Reads a model. Trained tensors become f32; frozen ones stay as the files store them, or become
 /// NF4 one after another. `signal` counts bytes, and can stop between tensors.
-pub fn load(ctx: &Ctx, files: &ModelFiles, options: LoadOptions, signal: &Signal) -> Result<Model> {
+pub fn load(ctx: &Ctx, files: &dyn Source, options: LoadOptions, signal: &Signal) -> Result<Model> {
     load_resized(ctx, files, options, None, signal)
 }
 
 /// The same with so many rows in embedding and head; None: as many as the files have.
 pub fn load_resized(
     ctx: &Ctx,
-    files: &ModelFiles,
+    files: &dyn Source,
     options: LoadOptions,
     vocab_rows: Option<usize>,
     signal: &Signal,
@@ -120,7 +120,7 @@ pub fn load_resized(
 
 struct Loader<'a> {
     ctx: &'a Ctx,
-    files: &'a ModelFiles,
+    files: &'a dyn Source,
     spec: &'a DecoderSpec,
     family: &'static Family,
     method: &'a Method,

@@ -7,12 +7,14 @@ pub mod check;
 mod error;
 mod load;
 pub mod quantize;
+mod source;
 pub mod verify;
 pub mod vocabulary;
 pub mod write;
 
 pub use error::ModelError;
 pub use load::{LoadOptions, Method, load, load_resized};
+pub use source::Source;
 
 use crate::Result;
 use crate::ctx::Ctx;

@@ -2,14 +2,13 @@
 //! From headers alone: a model that can't be loaded is refused before a weight is read. And which tensors
 //! of the files no module has a place for.
 
-use super::ModelError;
+use super::{ModelError, Source};
 use crate::families::Family;
-use crate::formats::ModelFiles;
 use crate::spec::{DecoderSpec, Slot};
 use std::collections::HashSet;
 
 /// The first tensor that is missing or of another shape is the error.
-pub fn verify(files: &ModelFiles, spec: &DecoderSpec, family: &Family) -> Result<(), ModelError> {
+pub fn verify(files: &dyn Source, spec: &DecoderSpec, family: &Family) -> Result<(), ModelError> {
     let outer = spec.outer_slots().into_iter().map(|slot| (slot, 0));
     let blocks = spec.block_slots();
     let inner = (0..spec.n_layers).flat_map(|layer| blocks.iter().map(move |&slot| (slot, layer)));
@@ -27,7 +26,7 @@ pub fn verify(files: &ModelFiles, spec: &DecoderSpec, family: &Family) -> Result
 
 /// What no module asked for, without what checkpoints are known to carry along.
 pub fn unused(
-    files: &ModelFiles,
+    files: &dyn Source,
     spec: &DecoderSpec,
     family: &Family,
     used: &HashSet<String>,
@@ -45,7 +44,7 @@ pub fn unused(
     names.filter(|name| !used.contains(*name) && !carried(name)).cloned().collect()
 }
 
-fn expect(files: &ModelFiles, name: String, expected: Vec<usize>) -> Result<(), ModelError> {
+fn expect(files: &dyn Source, name: String, expected: Vec<usize>) -> Result<(), ModelError> {
     let path = || files.path().to_owned();
     match files.info(&name) {
         None => Err(ModelError::MissingTensor { path: path(), name }),
