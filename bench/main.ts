@@ -12,12 +12,26 @@ import { memory } from './memory.js'
 import { nf4 } from './nf4.js'
 import { optimizer } from './optimizer.js'
 import { peer } from './peer.js'
-import { table } from './table.js'
+import { scaling } from './scaling.js'
+import { synthetic } from './synthetic.js'
+import { inShort, table } from './table.js'
 import { tokenize } from './tokenize.js'
 import { train } from './train.js'
 import { readWords } from './words.js'
 
-const benchmarks: readonly Benchmark[] = [gemm, nf4, optimizer, train, memory, peer, tokenize, interop, curves]
+const benchmarks: readonly Benchmark[] = [
+  gemm,
+  nf4,
+  optimizer,
+  train,
+  memory,
+  scaling,
+  synthetic,
+  peer,
+  tokenize,
+  interop,
+  curves,
+]
 
 const print = (text: string): boolean => process.stdout.write(`${text}\n`)
 const log = (text: string): boolean => process.stderr.write(`${text} …\n`)
@@ -32,6 +46,8 @@ const bench = async (words: readonly string[]): Promise<void> => {
     const take = (line: Line): void => {
       if (wanted.json) print(JSON.stringify(line))
       else lines.push(line)
+      // The table comes at the end, which may be far; what is measured is said at once.
+      if (!wanted.json && line.kind === 'figure') process.stderr.write(`${inShort(line)}\n`)
     }
     const before = await othersShare()
     for await (const line of run({ engine, log })) take(line)

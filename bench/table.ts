@@ -44,6 +44,12 @@ const cells = ({
   [noisy ? 'noisy' : '', fault ?? ''].filter((word) => word !== '').join(', '),
 ]
 
+/** A figure in a line of its own. */
+export const inShort = (line: Figure): string =>
+  `${line.bench}: ${cells(line)
+    .filter((cell) => cell !== '')
+    .join(', ')}`
+
 /** The table, then what was left out, then the notes, then a warning where the machine was not quiet. */
 export const table = (lines: readonly Line[]): string[] => {
   const figures = lines.filter((line) => line.kind === 'figure')

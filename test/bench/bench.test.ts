@@ -3,6 +3,7 @@
 import { spawnSync } from 'node:child_process'
 import test from 'ava'
 import type { TrainingResult } from '../../bench/child/training.js'
+import { type Curve, curveLines, curvesSvg, distance } from '../../bench/curves.js'
 import { figure, repeated } from '../../bench/figure.js'
 import { lineOf } from '../../bench/gemm.js'
 import { largestDifference, requestOf } from '../../bench/interop.js'
@@ -13,7 +14,9 @@ import { ratioLine, updateLines } from '../../bench/optimizer.js'
 import { comparison } from '../../bench/peer.js'
 import { root } from '../../bench/places.js'
 import { jsonLines } from '../../bench/process.js'
-import { quantity, table } from '../../bench/table.js'
+import { fitted, type Point, predictedSeconds, threadsLine } from '../../bench/scaling.js'
+import { type SyntheticStep, syntheticLines } from '../../bench/synthetic.js'
+import { inShort, quantity, table } from '../../bench/table.js'
 import { tokenizeLines } from '../../bench/tokenize.js'
 import { flopsPerToken, memoryFigure, speedFigure, tokensPerSecond } from '../../bench/training_lines.js'
 import { readWords } from '../../bench/words.js'
@@ -41,6 +44,12 @@ test('no name means every benchmark; names keep the order in which they run', (t
   t.deepEqual([benchmarks.map(({ name }) => name), json], [['gemm', 'memory'], true])
 })
 
+test('what takes half an hour runs only where it is named', (t) => {
+  const long = { name: 'curves', onlyNamed: true } as const
+  t.deepEqual(readWords([], [...known, long]).benchmarks, known)
+  t.deepEqual(readWords(['curves'], [...known, long]).benchmarks, [long])
+})
+
 test('an unknown name or option is refused, and the benchmarks are named', (t) => {
   for (const [word, message] of [
     ['nonsense', 'there is no benchmark nonsense'],
@@ -59,7 +68,7 @@ test('`npm run bench -- nonsense` names the benchmarks and measures nothing', (t
   t.is(status, 2)
   t.is(stdout, '')
   t.regex(stderr, /no benchmark nonsense/)
-  t.regex(stderr, /gemm, nf4, optimizer, train, memory, peer, tokenize, interop/)
+  t.regex(stderr, /gemm, nf4, optimizer, train, memory, scaling, synthetic, peer, tokenize, interop, curves/)
 })
 
 test('of repeated times the best counts, and the median tells how noisy the machine is', (t) => {
@@ -144,11 +153,92 @@ test('a peak that is over 10 % from the plan is a fault, in either direction', (
 test('the peer’s figures stand as the limit of ours', (t) => {
   const step = { tokens: 50, peak_rss_mib: 1, load_s: 5 }
   const theirs = [10, 1, 1].map((seconds) => ({ ...step, seconds }))
-  const [speed, memory, loading] = comparison('case', result, theirs)
-  t.like(speed, { value: 100, limit: 50, ratio: 2, noisy: true })
-  t.like(memory, { value: 1200, limit: 2 ** 20 })
-  t.like(loading, { value: 0.5, limit: 5, ratio: 0.1 })
-  t.like(comparison('case', result, [])[0], { kind: 'skipped' })
+  const targets = { speed: 2, memory: 0.2, loading: 10 }
+  const [speed, memory, loading] = comparison('case', result, theirs, targets)
+  t.like(speed, { value: 100, limit: 50, ratio: 2, noisy: true, fault: null, limitName: 'theirs, target ≥2' })
+  t.like(memory, { value: 1200, limit: 2 ** 20, fault: null, limitName: 'theirs, target ≤0.2' })
+  t.like(loading, { value: 0.5, limit: 5, ratio: 0.1, fault: null, limitName: 'theirs, target ≤0.1' })
+  const harder = comparison('case', result, theirs, { speed: 2.1, memory: 0.001, loading: 11 })
+  for (const line of harder) t.like(line, { fault: 'misses the target' })
+  t.like(comparison('case', result, [], targets)[0], { kind: 'skipped' })
+})
+
+test('a figure in a line says what the table says', (t) => {
+  const given = { bench: 'peer', case: 'a speed', value: 100, unit: 'tokens/s', limit: 50 } as const
+  t.is(
+    inShort(figure({ ...given, limitName: 'theirs' })),
+    'peer: a speed, 100 tokens/s, 50.0 tokens/s theirs, 2.00',
+  )
+})
+
+test('a curve is held against f32 on its own base, smoothed', (t) => {
+  const flat = (base: Curve['base'], mode: Curve['mode'], loss: number): Curve => ({
+    base,
+    mode,
+    losses: Array(20).fill(loss),
+  })
+  const curves = [flat('plain', 'f32', 2), flat('nf4', 'f32', 3), flat('nf4', 'bf16', 3.02)]
+  t.true(Math.abs(distance(flat('nf4', 'bf16', 3.02), flat('nf4', 'f32', 3)) - 0.02) < 1e-9)
+  const peaked = flat('nf4', 'bf16', 3)
+  peaked.losses[10] = 4
+  // A weight of 1 − 1/2 over 20 steps: half of the peak is left, and little of the start.
+  t.true(Math.abs(distance(peaked, flat('nf4', 'f32', 3)) - 0.5) < 1e-3)
+  const figures = (lines: readonly Curve[]) => curveLines(lines).filter((line) => line.kind === 'figure')
+  t.deepEqual(
+    figures(curves).map((line) => [line.case, line.fault]),
+    [
+      ['plain f32', null],
+      ['nf4 f32', null],
+      ['nf4 bf16', null],
+    ],
+  )
+  t.is(figures([flat('nf4', 'f32', 3), peaked])[1]?.fault, 'too far')
+  t.throws(() => distance(peaked, { ...peaked, losses: [1] }), { instanceOf: RangeError })
+  const picture = curvesSvg([...curves, peaked])
+  t.notRegex(picture, /NaN|Infinity/)
+  for (const text of ['plain f32', 'nf4 bf16', 'step']) t.true(picture.includes(`>${text}<`), text)
+})
+
+test('the cost model goes through its two points and tells attention from the rest', (t) => {
+  // 10 FLOPs a token and one a position; the first take 2 s each, the others 3.
+  const point = (length: number, weights = 10): Point => ({
+    length,
+    flopsPerToken: weights + length,
+    secondsPerToken: 2 * weights + 3 * length,
+  })
+  const model = fitted(point(4), point(64))
+  t.true(Math.abs(model.alpha - 2) < 1e-9 && Math.abs(model.beta - 3) < 1e-9)
+  for (const other of [point(4), point(64), point(16), point(16, 25)]) {
+    t.true(Math.abs(predictedSeconds(model, other) - other.secondsPerToken) < 1e-9)
+  }
+  t.throws(() => fitted(point(4), point(4)), { instanceOf: RangeError })
+})
+
+test('two threads are to be 1.8 times one', (t) => {
+  const faster = (ratio: number): TrainingResult => ({
+    ...result,
+    steps: result.steps.map((step) => ({ ...step, ms: step.ms / ratio })),
+  })
+  t.like(threadsLine(result, faster(1.85)), { ratio: 0.925, fault: null })
+  t.like(threadsLine(result, faster(1.75)), { fault: 'below 1.8 × one thread' })
+})
+
+test('a step of a large model may need 600 MiB beside weights and training', (t) => {
+  const mib = 2 ** 20
+  const step: SyntheticStep = {
+    blocks: 32,
+    isa: 'avx2',
+    load_s: 10,
+    step_s: 20,
+    weight_bytes: 3000 * mib,
+    trained_bytes: 600 * mib,
+    load_peak_rss_bytes: 3800 * mib,
+    peak_rss_bytes: 4200 * mib,
+    planned_peak_bytes: 4200 * mib,
+  }
+  t.like(syntheticLines(step)[0], { ratio: 1, fault: null })
+  t.like(syntheticLines({ ...step, peak_rss_bytes: 4201 * mib })[0], { fault: 'over the limit' })
+  t.regex(String((syntheticLines(step)[2] as { text: string }).text), /beside them 600 MiB/)
 })
 
 test('tokenising stands beside as many times one thread', (t) => {
