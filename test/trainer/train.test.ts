@@ -83,6 +83,23 @@ test('what the model holds and can, beside what is asked of it, is said once', a
   )
 })
 
+test('where the files hold 4 bits, what the options say otherwise is named', async (t) => {
+  const said = async (doubleQuant: boolean, quantization: object | null) => {
+    const info = { storedNf4: { tensors: 7, doubleQuant } }
+    const lora = { r: 2, target_modules: ['q_proj'] }
+    const events = await collect(recordedEngine({ info }).engine, { ...base(t), lora, quantization })
+    return ofType(events, 'notice').map(({ message }) => message)
+  }
+  const nf4 = { load_in_4bit: true, bnb_4bit_quant_type: 'nf4' }
+  const kept = "the model's files hold 7 weights in 4 bits (NF4, double quantisation on), which stay so"
+  t.deepEqual(await said(true, null), [kept])
+  t.deepEqual(await said(true, { ...nf4, bnb_4bit_use_double_quant: true }), [])
+  t.deepEqual(await said(false, nf4), [])
+  t.deepEqual(await said(true, { ...nf4, llm_int8_skip_modules: ['o_proj'] }), [
+    `${kept}: bnb_4bit_use_double_quant false and llm_int8_skip_modules has no effect`,
+  ])
+})
+
 test('each row is trained on once in an epoch, in an order of its own each epoch', async (t) => {
   const { engine, asked } = recordedEngine()
   await collect(engine, { ...base(t, 20), num_train_epochs: 2 })

@@ -242,6 +242,8 @@ export interface SessionInfo {
   storedVocabSize: number
   maxPositions: number
   linearModules: string[]
+  /** How weights are quantised that the files hold in 4 bits. */
+  storedNf4: { tensors: number; doubleQuant: boolean } | null
   /** Tensors of the files that the architecture has no place for: they are not read. */
   unusedTensors: string[]
   /** End tokens that generation_config.json, or else config.json, names. */

@@ -76,7 +76,8 @@ export async function* trainWith(
     const { train, evaluation, tokenizer } = data
     session = engine.openSession(optionsJson)
     const model = yield* load(session)
-    for (const message of modelNotices(model, data)) yield { type: 'notice', message }
+    const notices = [...storedNf4Notices(model, config), ...modelNotices(model, data)]
+    for (const message of notices) yield { type: 'notice', message }
     refuseUnknownTokens(data.paths.train, train, model.vocabSize)
     if (evaluation !== null) refuseUnknownTokens(data.paths.eval, evaluation, model.vocabSize)
     if (begun !== null) {
@@ -294,6 +295,20 @@ async function* load(session: Session): AsyncGenerator<TrainEvent, SessionInfo> 
 }
 
 const namedTensors = 5
+
+/** Where the files hold weights in 4 bits, they decide; what the options say otherwise is named. */
+const storedNf4Notices = ({ storedNf4 }: SessionInfo, { quantization }: Config): string[] => {
+  if (storedNf4 === null) return []
+  const { tensors, doubleQuant } = storedNf4
+  const kept = `the model's files hold ${tensors} weights in 4 bits (NF4, double quantisation ${doubleQuant ? 'on' : 'off'}), which stay so`
+  if (quantization?.load_in_4bit !== true) return [kept]
+  const { bnb_4bit_use_double_quant: asked, llm_int8_skip_modules: skipped } = quantization
+  const differ = [
+    ...(asked === doubleQuant ? [] : [`bnb_4bit_use_double_quant ${asked}`]),
+    ...(skipped === null ? [] : ['llm_int8_skip_modules']),
+  ]
+  return differ.length === 0 ? [] : [`${kept}: ${differ.join(' and ')} has no effect`]
+}
 
 /** What the model's files say that people may not expect. */
 const modelNotices = (model: SessionInfo, { lengthMax, vocabulary }: RunData): string[] => {

@@ -11,6 +11,7 @@ use crate::machine::{self, DoctorReport};
 use crate::model::adapter::last_names;
 use crate::model::check::{self, Checked};
 use crate::model::{self, LoadOptions, Method, Model, adapter_files, vocabulary, write};
+use crate::nf4::ScaleBits;
 use crate::options::{ComputeDtype, EngineOptions, MethodOptions};
 use crate::plan::{Plan, PlanError, plan};
 use crate::signal::Signal;
@@ -44,6 +45,8 @@ pub struct SessionInfo {
     pub linear_modules: Vec<String>,
     /// The tokens that end a generation, from `generation_config.json`, else `config.json`.
     pub eos_ids: Vec<u32>,
+    /// How weights are quantised that the files hold in 4 bits; None where they hold none.
+    pub stored_nf4: Option<StoredNf4>,
     /// Tensors of the files that no module asked for.
     pub unused_tensors: Vec<String>,
     pub threads: usize,
@@ -51,6 +54,15 @@ pub struct SessionInfo {
     /// What a checkpoint knows the base model by. See [`ModelFiles::fingerprint`].
     pub fingerprint: String,
     pub plan: Plan,
+}
+
+/// Weights that the files hold in 4 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoredNf4 {
+    pub tensors: usize,
+    /// Of all of them.
+    pub double_quant: bool,
 }
 
 /// A session that can't be opened on this machine, or asked for what it can't do.
@@ -130,6 +142,7 @@ impl Session {
             max_positions: model.spec.max_positions,
             linear_modules: last_names(&linears),
             eos_ids: eos_ids(&files),
+            stored_nf4: stored_nf4(&files),
             unused_tensors: model.unused_tensors.clone(),
             threads: rayon::current_num_threads(),
             isa: ctx.isa.name(),
@@ -210,6 +223,12 @@ fn vocab_rows(options: &EngineOptions, files: &ModelFiles) -> Result<usize> {
     vocabulary::rows(options, family, &spec)
 }
 
+fn stored_nf4(files: &ModelFiles) -> Option<StoredNf4> {
+    let tensors = files.nf4_layouts().count();
+    let double_quant = files.nf4_layouts().all(|layout| layout.scales == ScaleBits::Nested);
+    (tensors > 0).then_some(StoredNf4 { tensors, double_quant })
+}
+
 /// `eos_token_id` is a number or a list of numbers.
 fn eos_ids(files: &ModelFiles) -> Vec<u32> {
     let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
@@ -227,7 +246,7 @@ pub fn plan_only(options: &EngineOptions) -> Result<Plan> {
     let ctx = context(options.compute_dtype)?;
     let model = match options.question {
         Some(_) => Described::open(&options.model)?,
-        None => Described::Files(ModelFiles::open(&options.model)?),
+        None => Described::Files(Box::new(ModelFiles::open(&options.model)?)),
     };
     plan(options, model.config(), model.files(), Some(speed::gemm_gflops(&ctx)))
 }

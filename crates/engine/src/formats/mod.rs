@@ -2,6 +2,7 @@
 //!
 //! Nothing here runs code from a file, knows what a decoder is, or follows a name out of its folder.
 
+mod bitsandbytes;
 mod convert;
 mod described;
 pub mod dtype;
@@ -18,6 +19,7 @@ mod strided;
 pub mod torch;
 pub mod write;
 
+pub use bitsandbytes::PackedFault;
 pub use described::Described;
 pub use dtype::StoredDtype;
 pub use error::FormatError;

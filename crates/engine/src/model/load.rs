@@ -54,7 +54,7 @@ pub fn load_resized(
     signal: &Signal,
 ) -> Result<Model> {
     let LoadOptions { method, quantization, seed } = options;
-    let quantizer = quantization.map(|options| Quantizer::new(options, method)).transpose()?;
+    let quantizer = Quantizer::of(quantization, files.config(), Some(files), method)?;
     let (family, mut spec) = families::read(files.config(), |name| files.info(name).is_some())?;
     verify(files, &spec, family)?;
     let vocabulary = Vocabulary::stored(spec.vocab_size);
