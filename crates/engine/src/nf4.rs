@@ -92,19 +92,29 @@ impl Nf4Matrix {
         (self.rows, self.cols)
     }
 
+    pub fn layout(&self) -> Nf4Layout {
+        self.layout
+    }
+
     pub fn bytes(&self) -> usize {
         self.layout.bytes(self.rows * self.cols)
     }
 
-    pub fn elements(&self) -> Elements<'_> {
+    /// The codes, and the maxima of their blocks.
+    pub fn parts(&self) -> (&[u8], Scales<'_>) {
         let scales = match &self.scales {
             OwnedScales::Plain(absmax) => Scales::Plain(absmax),
             OwnedScales::Nested { codes, absmax2, offset } => {
                 Scales::Nested { codes, absmax2, offset: *offset }
             }
         };
+        (&self.codes, scales)
+    }
+
+    pub fn elements(&self) -> Elements<'_> {
+        let (codes, scales) = self.parts();
         let values = self.rows * self.cols;
-        Elements::Nf4(Nf4Blocks::new(&self.codes, scales, self.layout.block_size, values))
+        Elements::Nf4(Nf4Blocks::new(codes, scales, self.layout.block_size, values))
     }
 }
 

@@ -10,7 +10,10 @@ use crate::generate::{GenerateOptions, generate};
 use crate::machine::{self, DoctorReport};
 use crate::model::adapter::last_names;
 use crate::model::check::{self, Checked};
-use crate::model::{self, LoadOptions, Method, Model, adapter_files, vocabulary, write};
+use crate::model::quantized_cache::CacheReport;
+use crate::model::{
+    self, Given, LoadOptions, Loaded, Method, Model, adapter_files, vocabulary, write,
+};
 use crate::nf4::ScaleBits;
 use crate::options::{ComputeDtype, EngineOptions, MethodOptions};
 use crate::plan::{Plan, PlanError, plan};
@@ -47,6 +50,8 @@ pub struct SessionInfo {
     pub eos_ids: Vec<u32>,
     /// How weights are quantised that the files hold in 4 bits; None where they hold none.
     pub stored_nf4: Option<StoredNf4>,
+    /// Where quantised weights came from, or are kept; None where there are none to keep.
+    pub quantized_cache: Option<CacheReport>,
     /// Tensors of the files that no module asked for.
     pub unused_tensors: Vec<String>,
     pub threads: usize,
@@ -109,7 +114,11 @@ impl Session {
         let (method, adapter) = method_of(options)?;
         // Room for a paged state is written when the weights are there.
         signal.expect(plan.mapped.optimizer);
-        let mut model = model::load_resized(
+        let given = Given {
+            vocab_rows: Some(vocab_rows(options, &files)?),
+            cache: options.quantized_cache.as_ref(),
+        };
+        let Loaded { mut model, cache } = model::load_given(
             &ctx,
             &files,
             LoadOptions {
@@ -117,7 +126,7 @@ impl Session {
                 quantization: options.quantization.as_ref(),
                 seed: options.seed,
             },
-            Some(vocab_rows(options, &files)?),
+            given,
             signal,
         )?;
         model.vocabulary.save = options.save_embedding_layers;
@@ -143,6 +152,7 @@ impl Session {
             linear_modules: last_names(&linears),
             eos_ids: eos_ids(&files),
             stored_nf4: stored_nf4(&files),
+            quantized_cache: cache,
             unused_tensors: model.unused_tensors.clone(),
             threads: rayon::current_num_threads(),
             isa: ctx.isa.name(),

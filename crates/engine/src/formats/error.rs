@@ -84,6 +84,8 @@ pub enum FormatError {
 
     #[error("{path}, byte {byte}: {what}")]
     Torch { path: PathBuf, byte: u64, what: Box<TorchFault> },
+    #[error("{path}: its checksum is another one than that of its bytes")]
+    Checksum { path: PathBuf },
     #[error("{path}: tensor `{tensor}`: {what}")]
     Packed { path: PathBuf, tensor: String, what: Box<PackedFault> },
     #[error("{path}, byte {byte}: {what}")]
@@ -199,6 +201,7 @@ impl FormatError {
             }
             Torch { what, .. } => what.hint(),
             Packed { what, .. } => what.hint(),
+            Checksum { .. } => "Remove the file; it is made again.",
             Gguf { what: GgufFault::TensorType { .. }, .. } => {
                 "Take a file in F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 or Q2_K to Q6_K."
             }

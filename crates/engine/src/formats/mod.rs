@@ -10,6 +10,7 @@ pub mod error;
 mod folder;
 pub mod gguf;
 pub mod hf_folder;
+mod identity;
 mod json;
 mod mapped;
 pub mod model;
@@ -19,7 +20,7 @@ mod strided;
 pub mod torch;
 pub mod write;
 
-pub use bitsandbytes::PackedFault;
+pub use bitsandbytes::{PackedFault, PackedFile, write_packed};
 pub use described::Described;
 pub use dtype::StoredDtype;
 pub use error::FormatError;

@@ -9,7 +9,7 @@ use super::folder::{ShardTensor, Source, find, open_shards};
 use super::gguf::{Gguf, hf};
 use super::mapped::MappedFile;
 use super::strided::{gather, span};
-use super::{FormatError, Result, convert, json};
+use super::{FormatError, Result, convert, identity, json};
 use crate::families;
 use crate::nf4::Nf4Layout;
 use crate::weight::{MappedMatrix, Weight};
@@ -199,6 +199,13 @@ impl ModelFiles {
             hash.add(&from[..from.len().min(info.bytes).min(FINGERPRINT_BYTES)]);
         }
         format!("{:016x}", hash.0)
+    }
+
+    /// What tells these tensors apart from all others, as far as eight pages of each tell it; see
+    /// `formats/identity.rs`. `None` where one is missing, or the system does not tell a file's time.
+    pub fn identity(&self, names: &[String]) -> Option<blake3::Hash> {
+        let found: Result<Vec<_>> = names.iter().map(|name| self.find(name)).collect();
+        identity::identity(&self.files, found.ok()?.into_iter())
     }
 
     /// Gives the pages of a tensor back to the system, once it was converted. Unknown names do nothing.

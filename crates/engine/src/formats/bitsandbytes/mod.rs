@@ -1,4 +1,5 @@
-//! Weights that bitsandbytes saves in 4 bits: parts that lie under names of their own, read as one matrix.
+//! Weights that bitsandbytes saves in 4 bits: parts that lie under names of their own, read as one matrix and
+//! written in the same form.
 //!
 //! ```text
 //! NAME                                   codes, two in a byte, of n values: ceil(n / 2) bytes of any dtype
@@ -10,10 +11,14 @@
 //! How values follow from them: `kernels::nf4`. Nothing here unpacks a code, or decides what is quantised.
 
 mod fault;
+mod file;
 mod read;
+mod write;
 
 pub use fault::PackedFault;
+pub use file::PackedFile;
 pub(super) use read::{Packed, fold};
+pub use write::write_packed;
 
 /// What stands between a weight's name and the kind of its codes.
 const STATE: &str = ".quant_state.bitsandbytes__";
@@ -22,3 +27,5 @@ const ABSMAX: &str = "absmax";
 const QUANT_MAP: &str = "quant_map";
 const NESTED_ABSMAX: &str = "nested_absmax";
 const NESTED_QUANT_MAP: &str = "nested_quant_map";
+/// The metadata's key of the checksum in files of our own.
+const CHECKSUM: &str = "lora_train_checksum";

@@ -23,7 +23,7 @@ const STATE_BYTES_MAX: usize = 4096;
 #[derive(Debug)]
 pub(in crate::formats) struct Packed {
     pub layout: Nf4Layout,
-    dims: (usize, usize),
+    pub dims: (usize, usize),
     codes: Part,
     absmax: Part,
     nested: Option<Nested>,
