@@ -136,6 +136,7 @@ export const recordedEngine = (answers: Answers = {}): { engine: TrainEngine; as
             storedVocabSize: 128,
             maxPositions: 64,
             storedNf4: null,
+            quantizedCache: null,
             unusedTensors: [],
             fingerprint: '0123456789abcdef',
             plan,

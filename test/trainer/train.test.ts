@@ -100,6 +100,22 @@ test('where the files hold 4 bits, what the options say otherwise is named', asy
   ])
 })
 
+test('where the weights in 4 bits came from, or are kept, is said', async (t) => {
+  const said = async (outcome: 'read' | 'written' | 'failed', reason: string | null = null) => {
+    const info = { quantizedCache: { path: '/kept', bytes: 3 << 20, outcome, reason } }
+    const events = await collect(recordedEngine({ info }).engine, base(t))
+    return ofType(events, 'notice').map(({ message }) => message)
+  }
+  const weights = 'the weights in 4 bits (3.0 MiB)'
+  t.deepEqual(await said('read'), [`${weights} come from /kept`])
+  t.deepEqual(await said('written'), [
+    `${weights} are kept for the next start in /kept (quantized_cache_dir)`,
+  ])
+  t.deepEqual(await said('failed', 'disk full'), [
+    `${weights} could not be kept for the next start: disk full`,
+  ])
+})
+
 test('each row is trained on once in an epoch, in an order of its own each epoch', async (t) => {
   const { engine, asked } = recordedEngine()
   await collect(engine, { ...base(t, 20), num_train_epochs: 2 })

@@ -5,7 +5,7 @@ use super::quantize::{QuantizationOptions, Quantizer};
 use super::quantized_cache::{CacheOptions, CacheReport, QuantizedCache};
 use super::verify::{unused, verify};
 use super::vocabulary::{Vocabulary, resize, resize_f32};
-use super::{Block, Linear, Lora, Model, ModelError, NormModule, Param};
+use super::{Block, Linear, Lora, Model, NormModule, Param};
 use crate::Result;
 use crate::ctx::Ctx;
 use crate::families::{self, Family};
@@ -112,7 +112,9 @@ pub fn load_given(
     } else {
         loader.linear(Slot::Head, 0)?
     };
-    loader.check_modules_to_save()?;
+    if let Method::Lora(options) = method {
+        options.check_modules_to_save(&spec, family.module)?;
+    }
     let unused_tensors = unused(files, &spec, family, &loader.used);
     let Loader { params, base_params, .. } = loader;
     let adapter = match method {
@@ -393,24 +395,5 @@ impl Loader<'_> {
         self.base_params += info.shape.iter().product::<usize>();
         self.used.insert(name.to_owned());
         Ok(())
-    }
-
-    fn check_modules_to_save(&self) -> Result<()> {
-        let Method::Lora(options) = self.method else { return Ok(()) };
-        let mut slots = self.spec.block_slots();
-        slots.extend([Slot::Embedding, Slot::FinalNorm, Slot::Head]);
-        let modules: Vec<String> =
-            slots.iter().map(|&slot| (self.family.module)(slot, 0)).collect();
-        match options
-            .modules_to_save
-            .iter()
-            .find(|name| !modules.iter().any(|m| m.ends_with(name.as_str())))
-        {
-            None => Ok(()),
-            Some(name) => {
-                let modules = super::adapter::last_names(&modules);
-                Err(ModelError::NoModuleToSave { name: name.clone(), modules }.into())
-            }
-        }
     }
 }
