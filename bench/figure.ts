@@ -48,6 +48,7 @@ export type Unit =
   | 's'
   | 'nats'
   | 'texts'
+  | 'weights'
   | 'scalars'
   | 'rows'
 

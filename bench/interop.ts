@@ -1,12 +1,13 @@
 // `interop`: what both runs leave, loaded by the Python world: the full model in Transformers, the adapter in PEFT, the
-// tokenizers in AutoTokenizer, the event files in TensorBoard's own reader. Scripts: `bench/interop/*.py`.
+// tokenizers in AutoTokenizer, the event files in TensorBoard's own reader, weights in 4 bits in
+// bitsandbytes. Scripts: `bench/interop/*.py`.
 // The runs are those of `examples/`, on their stand-ins, with steps large enough to be felt.
 
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { engineOptions, resolveValues } from '../ts/config/index.js'
-import type { Native } from '../ts/native/contract.js'
+import type { Native, SessionInfo } from '../ts/native/contract.js'
 import { unwrap } from '../ts/native/index.js'
 import { type Benchmark, figure, type Line, type World } from './figure.js'
 import { pythonOf, root } from './places.js'
@@ -248,9 +249,34 @@ async function* grownRun(world: Case): AsyncGenerator<Line> {
   yield* sameTokens(world, 'its tokenizer in AutoTokenizer, with [PAD] as a new token', output)
 }
 
+/** The cache of quantised weights: a file of bitsandbytes' form, beside what bitsandbytes makes of the same weights. */
+async function* packedRun({ engine, python, folder, log }: Case): AsyncGenerator<Line> {
+  const model = join(standins, 'mpt')
+  for (const double of [false, true]) {
+    log(`interop: weights in 4 bits, double quantisation ${double}`)
+    const quantization = {
+      load_in_4bit: true,
+      bnb_4bit_quant_type: 'nf4',
+      bnb_4bit_use_double_quant: double,
+    }
+    const given = { model_name_or_path: model, lora: {}, quantization, quantized_cache_dir: folder }
+    const session = engine.openSession(JSON.stringify(engineOptions(resolveValues(given).config)))
+    const { quantizedCache } = JSON.parse(unwrap(await session.load()).json) as SessionInfo
+    await session.close()
+    const words = [script('packed.py'), model, quantizedCache?.path ?? '', join(folder, `packed-${double}`)]
+    const [found] = jsonLines<{ compared: number; equal: number; absmax: number }>(
+      await outputOf(python, words),
+    )
+    const [value, limit] = [found?.equal ?? 0, found?.compared ?? 0]
+    const fault = value === limit && limit > 0 && (found?.absmax ?? 1) < 0.01 ? null : 'they differ'
+    const name = `weights in 4 bits in bitsandbytes, ${double ? 'nested' : 'plain'} maxima`
+    yield figure({ bench, case: name, value, unit: 'weights', limit, limitName: 'written', fault })
+  }
+}
+
 /** Which of the libraries the interpreter lacks. */
 const lacking = async (python: string): Promise<string[]> => {
-  const names = JSON.stringify(['torch', 'transformers', 'peft', 'tensorboard'])
+  const names = JSON.stringify(['torch', 'transformers', 'peft', 'bitsandbytes', 'tensorboard'])
   const text = `import importlib.util, json; print(json.dumps({"lacks": [n for n in ${names} if importlib.util.find_spec(n) is None]}))`
   return jsonLines<{ lacks: string[] }>(await outputOf(python, ['-c', text]))[0]?.lacks ?? []
 }
@@ -259,7 +285,8 @@ async function* run(world: World): AsyncGenerator<Line> {
   const python = pythonOf()
   const lacks = python === null ? [] : await lacking(python)
   if (python === null || lacks.length > 0) {
-    const what = lacks.length > 0 ? lacks.join(', ') : 'torch, transformers, peft and tensorboard'
+    const what =
+      lacks.length > 0 ? lacks.join(', ') : 'torch, transformers, peft, bitsandbytes and tensorboard'
     const why = python === null ? `PEER_PYTHON names no Python with ${what}` : `${python} has no ${what}`
     return yield { kind: 'skipped', bench, case: 'all', why }
   }
@@ -269,6 +296,7 @@ async function* run(world: World): AsyncGenerator<Line> {
     yield* fullRun(given)
     yield* adapterRun(given)
     yield* grownRun(given)
+    yield* packedRun(given)
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }

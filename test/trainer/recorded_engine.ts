@@ -135,6 +135,8 @@ export const recordedEngine = (answers: Answers = {}): { engine: TrainEngine; as
             vocabSize: 128,
             storedVocabSize: 128,
             maxPositions: 64,
+            storedNf4: null,
+            quantizedCache: null,
             unusedTensors: [],
             fingerprint: '0123456789abcdef',
             plan,

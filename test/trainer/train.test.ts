@@ -83,6 +83,39 @@ test('what the model holds and can, beside what is asked of it, is said once', a
   )
 })
 
+test('where the files hold 4 bits, what the options say otherwise is named', async (t) => {
+  const said = async (doubleQuant: boolean, quantization: object | null) => {
+    const info = { storedNf4: { tensors: 7, doubleQuant } }
+    const lora = { r: 2, target_modules: ['q_proj'] }
+    const events = await collect(recordedEngine({ info }).engine, { ...base(t), lora, quantization })
+    return ofType(events, 'notice').map(({ message }) => message)
+  }
+  const nf4 = { load_in_4bit: true, bnb_4bit_quant_type: 'nf4' }
+  const kept = "the model's files hold 7 weights in 4 bits (NF4, double quantisation on), which stay so"
+  t.deepEqual(await said(true, null), [kept])
+  t.deepEqual(await said(true, { ...nf4, bnb_4bit_use_double_quant: true }), [])
+  t.deepEqual(await said(false, nf4), [])
+  t.deepEqual(await said(true, { ...nf4, llm_int8_skip_modules: ['o_proj'] }), [
+    `${kept}: bnb_4bit_use_double_quant false and llm_int8_skip_modules has no effect`,
+  ])
+})
+
+test('where the weights in 4 bits came from, or are kept, is said', async (t) => {
+  const said = async (outcome: 'read' | 'written' | 'failed', reason: string | null = null) => {
+    const info = { quantizedCache: { path: '/kept', bytes: 3 << 20, outcome, reason } }
+    const events = await collect(recordedEngine({ info }).engine, base(t))
+    return ofType(events, 'notice').map(({ message }) => message)
+  }
+  const weights = 'the weights in 4 bits (3.0 MiB)'
+  t.deepEqual(await said('read'), [`${weights} come from /kept`])
+  t.deepEqual(await said('written'), [
+    `${weights} are kept for the next start in /kept (quantized_cache_dir)`,
+  ])
+  t.deepEqual(await said('failed', 'disk full'), [
+    `${weights} could not be kept for the next start: disk full`,
+  ])
+})
+
 test('each row is trained on once in an epoch, in an order of its own each epoch', async (t) => {
   const { engine, asked } = recordedEngine()
   await collect(engine, { ...base(t, 20), num_train_epochs: 2 })

@@ -40,6 +40,10 @@ export const quantizationOf = ({ quantization }: Config): Quantization | null =>
       }
     : null
 
+/** Where they are kept between starts: null nowhere, a null folder in the user's cache. */
+const quantizedCacheOf = ({ quantized_cache_dir: dir }: Config): EngineOptions['quantizedCache'] =>
+  dir === 'none' ? null : { dir: dir === 'auto' ? null : dir }
+
 /** With 4-bit weights it is bnb_4bit_compute_dtype that says what they are multiplied in. */
 const computeDtypeOf = ({ bf16, quantization }: Config): 'f32' | 'bf16' => {
   const rounds =
@@ -68,6 +72,7 @@ export const engineOptions = (config: Config): EngineOptions => ({
   seed: config.seed,
   method: methodOf(config),
   quantization: quantizationOf(config),
+  quantizedCache: quantizedCacheOf(config),
   adapter: null,
   optimizer: {
     ...optimizers[config.optim],

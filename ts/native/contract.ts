@@ -160,6 +160,8 @@ export interface EngineOptions {
   method: Method
   /** null: frozen weights keep the type that they are stored in. */
   quantization: Quantization | null
+  /** Where weights that were quantised are kept between starts, a null folder in the user's cache; null: nowhere. */
+  quantizedCache: { dir: string | null } | null
   /** A PEFT folder to load. */
   adapter: string | null
   optimizer: OptimizerOptions
@@ -242,6 +244,16 @@ export interface SessionInfo {
   storedVocabSize: number
   maxPositions: number
   linearModules: string[]
+  /** How weights are quantised that the files hold in 4 bits. */
+  storedNf4: { tensors: number; doubleQuant: boolean } | null
+  /** Where quantised weights came from, or are kept; null where there are none to keep. */
+  quantizedCache: {
+    path: string
+    bytes: number
+    outcome: 'read' | 'written' | 'failed'
+    /** Why nothing could be kept. */
+    reason: string | null
+  } | null
   /** Tensors of the files that the architecture has no place for: they are not read. */
   unusedTensors: string[]
   /** End tokens that generation_config.json, or else config.json, names. */

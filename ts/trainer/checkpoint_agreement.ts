@@ -29,6 +29,7 @@ const mayDiffer: readonly (keyof Config | 'lora.save_embedding_layers')[] = [
   'deepspeed',
   // They change how the result is computed, not the result.
   'threads',
+  'quantized_cache_dir',
   'memory',
   'gradient_checkpointing',
   'offload_optimizer',

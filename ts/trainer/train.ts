@@ -31,6 +31,7 @@ import { removeLeftovers } from './checkpoints.js'
 import { refuseFullDisk } from './disk.js'
 import type { DataEvent, HubEvent, Split, TrainEvent } from './events.js'
 import { type Progress, progressAt, type RowOrder, trainLoop } from './loop.js'
+import { modelNotices } from './model_notices.js'
 import { makeFolders, statePath, writeWhole } from './output.js'
 import { beginningOf } from './resume.js'
 import { runLength } from './schedule.js'
@@ -76,7 +77,7 @@ export async function* trainWith(
     const { train, evaluation, tokenizer } = data
     session = engine.openSession(optionsJson)
     const model = yield* load(session)
-    for (const message of modelNotices(model, data)) yield { type: 'notice', message }
+    for (const message of modelNotices(model, data, config)) yield { type: 'notice', message }
     refuseUnknownTokens(data.paths.train, train, model.vocabSize)
     if (evaluation !== null) refuseUnknownTokens(data.paths.eval, evaluation, model.vocabSize)
     if (begun !== null) {
@@ -291,28 +292,6 @@ async function* load(session: Session): AsyncGenerator<TrainEvent, SessionInfo> 
   const model = unwrapJson<SessionInfo>(result)
   yield { type: 'loaded', model, elapsedMs: performance.now() - started }
   return model
-}
-
-const namedTensors = 5
-
-/** What the model's files say that people may not expect. */
-const modelNotices = (model: SessionInfo, { lengthMax, vocabulary }: RunData): string[] => {
-  const { unusedTensors: unused, maxPositions, vocabSize, storedVocabSize } = model
-  const shown = unused.slice(0, namedTensors).join(', ') + (unused.length > namedTensors ? ', …' : '')
-  const tensors = unused.length === 1 ? '1 tensor' : `${unused.length} tensors`
-  const grew = `the vocabulary grows from ${storedVocabSize} rows to ${vocabSize}; the new ones are the mean of the old`
-  const hasRoom = `the new token takes a free row: the model has ${vocabSize}`
-  return [
-    ...(typeof vocabulary?.vocabRows !== 'number' ? [] : [vocabSize > storedVocabSize ? grew : hasRoom]),
-    ...(unused.length === 0
-      ? []
-      : [`the model's files hold ${tensors} that its architecture has no place for: ${shown}`]),
-    ...(lengthMax <= maxPositions
-      ? []
-      : [
-          `the longest row has ${lengthMax} tokens; the model was made for ${maxPositions} (model_max_length cuts rows)`,
-        ]),
-  ]
 }
 
 async function* save(

@@ -302,8 +302,9 @@ fn peft_answers_the_same_with_a_grown_vocabulary() {
         let method = Method::Lora(lora);
         let load = LoadOptions { method: &method, quantization: None, seed: 0 };
         let ctx = Ctx::cpu(Precision::F32);
-        let mut model =
-            model::load_resized(&ctx, &files, load, Some(rows), &Signal::default()).expect("loads");
+        let given = model::Given { vocab_rows: Some(rows), cache: None };
+        let loaded = model::load_given(&ctx, &files, load, given, &Signal::default());
+        let mut model = loaded.expect("loads").model;
         adapter_files::load_into(&mut model, &tensors).expect("fits");
         let ours = decoder::logits(&mut model, &batch.padded, &Signal::default()).expect("logits");
         let ours = ours.flatten_all().and_then(|t| t.to_vec1::<f32>()).expect("values");

@@ -1,10 +1,11 @@
 //! A frozen weight in 4 bits: NF4 codes with the maxima of their blocks, plain or in 8 bits.
 //!
-//! Made once, from where the weight lies; never trained and never written.
+//! Made once: quantised from where the weight lies, or of the parts that a file holds, which stay there.
+//! Never trained.
 
 use crate::ctx::Ctx;
 use crate::error::Result;
-use crate::weight::Weight;
+use crate::weight::{Values, Weight};
 use kernels::gemm::Elements;
 use kernels::nf4::{self, NESTED_BLOCK_SIZE, Nf4Blocks, Scales};
 
@@ -39,16 +40,17 @@ impl Nf4Layout {
 
 /// A matrix `[rows, cols]`.
 pub struct Nf4Matrix {
-    codes: Vec<u8>,
+    codes: Values<u8>,
     scales: OwnedScales,
     layout: Nf4Layout,
     rows: usize,
     cols: usize,
 }
 
-enum OwnedScales {
-    Plain(Vec<f32>),
-    Nested { codes: Vec<u8>, absmax2: Vec<f32>, offset: f32 },
+/// The maxima of the blocks, as [`kernels::nf4::Scales`] has them.
+pub(crate) enum OwnedScales {
+    Plain(Values<f32>),
+    Nested { codes: Values<u8>, absmax2: Values<f32>, offset: f32 },
 }
 
 impl Nf4Matrix {
@@ -63,15 +65,26 @@ impl Nf4Matrix {
             nf4::quantize(ctx.isa, x, layout.block_size, &mut codes, &mut absmax);
         })?;
         let scales = match layout.scales {
-            ScaleBits::Plain => OwnedScales::Plain(absmax),
+            ScaleBits::Plain => OwnedScales::Plain(Values::Memory(absmax)),
             ScaleBits::Nested => {
                 let mut codes = vec![0; blocks];
                 let mut absmax2 = vec![0.0; blocks.div_ceil(NESTED_BLOCK_SIZE)];
                 let offset = nf4::quantize_scales(ctx.isa, &absmax, &mut codes, &mut absmax2);
+                let (codes, absmax2) = (Values::Memory(codes), Values::Memory(absmax2));
                 OwnedScales::Nested { codes, absmax2, offset }
             }
         };
-        Ok(Nf4Matrix { codes, scales, layout, rows, cols })
+        Ok(Nf4Matrix { codes: Values::Memory(codes), scales, layout, rows, cols })
+    }
+
+    /// Of codes and maxima that are there already, in the lengths that [`Nf4Blocks::new`] takes.
+    pub(crate) fn of_parts(
+        codes: Values<u8>,
+        scales: OwnedScales,
+        layout: Nf4Layout,
+        (rows, cols): (usize, usize),
+    ) -> Nf4Matrix {
+        Nf4Matrix { codes, scales, layout, rows, cols }
     }
 
     /// `(rows, cols)`.
@@ -79,19 +92,29 @@ impl Nf4Matrix {
         (self.rows, self.cols)
     }
 
+    pub fn layout(&self) -> Nf4Layout {
+        self.layout
+    }
+
     pub fn bytes(&self) -> usize {
         self.layout.bytes(self.rows * self.cols)
     }
 
-    pub fn elements(&self) -> Elements<'_> {
+    /// The codes, and the maxima of their blocks.
+    pub fn parts(&self) -> (&[u8], Scales<'_>) {
         let scales = match &self.scales {
             OwnedScales::Plain(absmax) => Scales::Plain(absmax),
             OwnedScales::Nested { codes, absmax2, offset } => {
                 Scales::Nested { codes, absmax2, offset: *offset }
             }
         };
+        (&self.codes, scales)
+    }
+
+    pub fn elements(&self) -> Elements<'_> {
+        let (codes, scales) = self.parts();
         let values = self.rows * self.cols;
-        Elements::Nf4(Nf4Blocks::new(&self.codes, scales, self.layout.block_size, values))
+        Elements::Nf4(Nf4Blocks::new(codes, scales, self.layout.block_size, values))
     }
 }
 

@@ -5,6 +5,7 @@ use crate::error::{Code, Error, Result};
 use crate::model::Method;
 use crate::model::adapter::LoraOptions;
 use crate::model::quantize::QuantizationOptions;
+use crate::model::quantized_cache::CacheOptions;
 use crate::model::vocabulary::SaveEmbeddings;
 use crate::optimizer::OptimizerOptions;
 use crate::token_ids::TokenIds;
@@ -25,6 +26,9 @@ pub struct EngineOptions {
     /// None: frozen weights keep the type that they are stored in.
     #[serde(default)]
     pub quantization: Option<QuantizationOptions>,
+    /// Where weights that were quantised are kept for the next start; None: nowhere.
+    #[serde(default)]
+    pub quantized_cache: Option<CacheOptions>,
     /// A PEFT folder to go on from, or to generate with.
     pub adapter: Option<PathBuf>,
     pub optimizer: OptimizerOptions,

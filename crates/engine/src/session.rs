@@ -10,7 +10,11 @@ use crate::generate::{GenerateOptions, generate};
 use crate::machine::{self, DoctorReport};
 use crate::model::adapter::last_names;
 use crate::model::check::{self, Checked};
-use crate::model::{self, LoadOptions, Method, Model, adapter_files, vocabulary, write};
+use crate::model::quantized_cache::CacheReport;
+use crate::model::{
+    self, Given, LoadOptions, Loaded, Method, Model, adapter_files, vocabulary, write,
+};
+use crate::nf4::ScaleBits;
 use crate::options::{ComputeDtype, EngineOptions, MethodOptions};
 use crate::plan::{Plan, PlanError, plan};
 use crate::signal::Signal;
@@ -44,6 +48,10 @@ pub struct SessionInfo {
     pub linear_modules: Vec<String>,
     /// The tokens that end a generation, from `generation_config.json`, else `config.json`.
     pub eos_ids: Vec<u32>,
+    /// How weights are quantised that the files hold in 4 bits; None where they hold none.
+    pub stored_nf4: Option<StoredNf4>,
+    /// Where quantised weights came from, or are kept; None where there are none to keep.
+    pub quantized_cache: Option<CacheReport>,
     /// Tensors of the files that no module asked for.
     pub unused_tensors: Vec<String>,
     pub threads: usize,
@@ -51,6 +59,15 @@ pub struct SessionInfo {
     /// What a checkpoint knows the base model by. See [`ModelFiles::fingerprint`].
     pub fingerprint: String,
     pub plan: Plan,
+}
+
+/// Weights that the files hold in 4 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoredNf4 {
+    pub tensors: usize,
+    /// Of all of them.
+    pub double_quant: bool,
 }
 
 /// A session that can't be opened on this machine, or asked for what it can't do.
@@ -97,7 +114,11 @@ impl Session {
         let (method, adapter) = method_of(options)?;
         // Room for a paged state is written when the weights are there.
         signal.expect(plan.mapped.optimizer);
-        let mut model = model::load_resized(
+        let given = Given {
+            vocab_rows: Some(vocab_rows(options, &files)?),
+            cache: options.quantized_cache.as_ref(),
+        };
+        let Loaded { mut model, cache } = model::load_given(
             &ctx,
             &files,
             LoadOptions {
@@ -105,7 +126,7 @@ impl Session {
                 quantization: options.quantization.as_ref(),
                 seed: options.seed,
             },
-            Some(vocab_rows(options, &files)?),
+            given,
             signal,
         )?;
         model.vocabulary.save = options.save_embedding_layers;
@@ -130,6 +151,8 @@ impl Session {
             max_positions: model.spec.max_positions,
             linear_modules: last_names(&linears),
             eos_ids: eos_ids(&files),
+            stored_nf4: stored_nf4(&files),
+            quantized_cache: cache,
             unused_tensors: model.unused_tensors.clone(),
             threads: rayon::current_num_threads(),
             isa: ctx.isa.name(),
@@ -210,6 +233,12 @@ fn vocab_rows(options: &EngineOptions, files: &ModelFiles) -> Result<usize> {
     vocabulary::rows(options, family, &spec)
 }
 
+fn stored_nf4(files: &ModelFiles) -> Option<StoredNf4> {
+    let tensors = files.nf4_layouts().count();
+    let double_quant = files.nf4_layouts().all(|layout| layout.scales == ScaleBits::Nested);
+    (tensors > 0).then_some(StoredNf4 { tensors, double_quant })
+}
+
 /// `eos_token_id` is a number or a list of numbers.
 fn eos_ids(files: &ModelFiles) -> Vec<u32> {
     let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
@@ -227,7 +256,7 @@ pub fn plan_only(options: &EngineOptions) -> Result<Plan> {
     let ctx = context(options.compute_dtype)?;
     let model = match options.question {
         Some(_) => Described::open(&options.model)?,
-        None => Described::Files(ModelFiles::open(&options.model)?),
+        None => Described::Files(Box::new(ModelFiles::open(&options.model)?)),
     };
     plan(options, model.config(), model.files(), Some(speed::gemm_gflops(&ctx)))
 }

@@ -44,7 +44,7 @@ pub fn gemm_gflops(ctx: &Ctx) -> f64 {
     if let Some(gflops) = find(&measured, &key) {
         return gflops;
     }
-    let kept = folder().and_then(|folder| find(&read(&folder), &key));
+    let kept = cache_folder().and_then(|folder| find(&read(&folder), &key));
     let gflops = kept.unwrap_or_else(|| measure(ctx.isa, ctx.precision, MEASURED_SECONDS));
     measured.push(Speed { key, gflops });
     gflops
@@ -52,7 +52,7 @@ pub fn gemm_gflops(ctx: &Ctx) -> f64 {
 
 /// Keeps what `doctor` has measured.
 pub fn keep(report: &DoctorReport) {
-    let Some(folder) = folder() else { return };
+    let Some(folder) = cache_folder() else { return };
     let speed = |precision, gflops| {
         let key = key(report.cpu.clone(), report.isa, precision, report.threads);
         Speed { key, gflops }
@@ -77,7 +77,7 @@ fn find(speeds: &[Speed], key: &Key) -> Option<f64> {
 }
 
 /// `LORA_TRAIN_CACHE`, else `lora-train` in `XDG_CACHE_HOME`, else in `~/.cache`.
-fn folder() -> Option<PathBuf> {
+pub(crate) fn cache_folder() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     set("LORA_TRAIN_CACHE").or_else(|| {
         let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")))?;

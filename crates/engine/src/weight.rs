@@ -6,8 +6,10 @@
 use crate::ctx::read;
 use crate::error::Result;
 use crate::nf4::Nf4Matrix;
+use bytemuck::AnyBitPattern;
 use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 pub use kernels::gemm::Elements;
@@ -32,6 +34,38 @@ pub struct MappedMatrix {
     pub dtype: DType,
     pub rows: usize,
     pub cols: usize,
+}
+
+/// Values in memory, or where they lie in a mapped file.
+pub enum Values<T> {
+    Memory(Vec<T>),
+    Mapped(MappedValues),
+}
+
+/// Bytes of a map, aligned for the values that they hold.
+pub struct MappedValues {
+    map: Arc<memmap2::Mmap>,
+    bytes: Range<usize>,
+}
+
+impl<T: AnyBitPattern> Values<T> {
+    /// `None` where the bytes are not these values in this machine's order, aligned and whole.
+    pub fn mapped(map: Arc<memmap2::Mmap>, bytes: Range<usize>) -> Option<Values<T>> {
+        let ordered = cfg!(target_endian = "little") || size_of::<T>() == 1;
+        let fits = bytemuck::try_cast_slice::<u8, T>(map.get(bytes.clone())?).is_ok();
+        (ordered && fits).then_some(Values::Mapped(MappedValues { map, bytes }))
+    }
+}
+
+impl<T: AnyBitPattern> Deref for Values<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        match self {
+            Values::Memory(values) => values,
+            Values::Mapped(MappedValues { map, bytes }) => cast(&map[bytes.clone()]),
+        }
+    }
 }
 
 impl Weight {
@@ -100,6 +134,6 @@ impl MappedMatrix {
 }
 
 /// The readers accept only offsets that are aligned for the dtype, so the cast can't fail.
-fn cast<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> &[T] {
+fn cast<T: AnyBitPattern>(bytes: &[u8]) -> &[T] {
     bytemuck::cast_slice(bytes)
 }

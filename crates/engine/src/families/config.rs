@@ -181,9 +181,6 @@ impl Config<'_> {
 /// called; f32 without either, as Transformers saves.
 pub fn stored_dtype(config: &Value) -> Result<DType, ConfigError> {
     let config = Config(config);
-    if let Some(found) = config.get("quantization_config") {
-        return Err(unsupported("quantization_config", &shown(found)));
-    }
     let key = if config.get("dtype").is_some() { "dtype" } else { "torch_dtype" };
     let name = config.string_or(key, "float32")?;
     match name.strip_prefix("torch.").unwrap_or(name) {

@@ -10,10 +10,12 @@ mod gpt_neox;
 mod llama;
 mod mistral;
 mod mpt;
+mod quantization;
 mod qwen2;
 mod qwen3;
 
 pub use config::stored_dtype;
+pub use quantization::{FourBits, stored_in_4bit};
 
 use crate::error::Code;
 use crate::spec::{DecoderSpec, Slot};
@@ -97,6 +99,21 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
+    /// The same of a key in a section.
+    fn below(self, section: &str) -> ConfigError {
+        let name = |key| format!("{section}.{key}");
+        match self {
+            ConfigError::Missing { key } => ConfigError::Missing { key: name(key) },
+            ConfigError::Invalid { key, found, expected } => {
+                ConfigError::Invalid { key: name(key), found, expected }
+            }
+            ConfigError::Unsupported { key, found } => {
+                ConfigError::Unsupported { key: name(key), found }
+            }
+            other => other,
+        }
+    }
+
     pub fn code(&self) -> Code {
         Code::ModelFiles
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 /// What is known of a model whose weights need not be here.
 #[derive(Debug)]
 pub enum Described {
-    Files(ModelFiles),
+    Files(Box<ModelFiles>),
     /// `config.json` of a folder without weights, without some of the shards that its index names, or
     /// with pointers of git-lfs in their place.
     Config(Value),
@@ -19,7 +19,7 @@ impl Described {
     pub fn open(path: &Path) -> Result<Described> {
         use FormatError::{LfsPointer, MissingShard, NoWeights};
         match ModelFiles::open(path) {
-            Ok(files) => Ok(Described::Files(files)),
+            Ok(files) => Ok(Described::Files(Box::new(files))),
             Err(NoWeights { .. } | MissingShard { .. } | LfsPointer { .. }) => {
                 Ok(Described::Config(read_object(&path.join("config.json"))?))
             }

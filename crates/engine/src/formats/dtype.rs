@@ -21,6 +21,8 @@ pub enum StoredDtype {
     Q4K,
     Q5K,
     Q6K,
+    /// Codes of bitsandbytes, whose maxima lie elsewhere.
+    Nf4,
     // Stored in safetensors, never read as weights.
     Bool,
     U8,
@@ -45,6 +47,7 @@ impl StoredDtype {
             F32 | U32 | I32 => (1, 4),
             F16 | Bf16 | U16 | I16 => (1, 2),
             Bool | U8 | I8 | F8E4M3 | F8E5M2 => (1, 1),
+            Nf4 => (2, 1),
             Q4_0 => (32, 18),
             Q4_1 => (32, 20),
             Q5_0 => (32, 22),
@@ -114,6 +117,7 @@ impl StoredDtype {
             Q4K => "Q4_K",
             Q5K => "Q5_K",
             Q6K => "Q6_K",
+            Nf4 => "NF4",
             Bool => "BOOL",
             U8 => "U8",
             I8 => "I8",

@@ -1,6 +1,7 @@
 //! What can be wrong with a model file, an adapter or an output folder: the facts, the kind, and
 //! what to do. Never formats for a terminal.
 
+use super::bitsandbytes::PackedFault;
 use super::dtype::StoredDtype;
 use super::torch::TorchFault;
 use crate::error::Code;
@@ -83,6 +84,10 @@ pub enum FormatError {
 
     #[error("{path}, byte {byte}: {what}")]
     Torch { path: PathBuf, byte: u64, what: Box<TorchFault> },
+    #[error("{path}: its checksum is another one than that of its bytes")]
+    Checksum { path: PathBuf },
+    #[error("{path}: tensor `{tensor}`: {what}")]
+    Packed { path: PathBuf, tensor: String, what: Box<PackedFault> },
     #[error("{path}, byte {byte}: {what}")]
     Gguf { path: PathBuf, byte: u64, what: GgufFault },
     #[error("{path}: is made for the architecture `{name}`; known are {}", known.join(", "))]
@@ -195,6 +200,8 @@ impl FormatError {
                 "Take a copy of the model in float32, float16, bfloat16 or a GGML quantisation."
             }
             Torch { what, .. } => what.hint(),
+            Packed { what, .. } => what.hint(),
+            Checksum { .. } => "Remove the file; it is made again.",
             Gguf { what: GgufFault::TensorType { .. }, .. } => {
                 "Take a file in F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 or Q2_K to Q6_K."
             }

@@ -5,12 +5,15 @@ use memmap2::{Mmap, UncheckedAdvice};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// A mapped file and its path, for messages.
 #[derive(Clone, Debug)]
 pub(super) struct MappedFile {
     pub path: PathBuf,
     pub map: Arc<Mmap>,
+    /// When it was last changed, where the system knows.
+    pub modified: Option<SystemTime>,
 }
 
 /// Whether a file is the text that git keeps in place of a large file, and that a clone without git-lfs
@@ -43,7 +46,10 @@ impl MappedFile {
         let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
         match is_lfs_pointer(&map) {
             true => Err(FormatError::LfsPointer { path: path.into() }),
-            false => Ok(MappedFile { path: path.into(), map: Arc::new(map) }),
+            false => {
+                let modified = meta.modified().ok();
+                Ok(MappedFile { path: path.into(), map: Arc::new(map), modified })
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing here runs code from a file, knows what a decoder is, or follows a name out of its folder.
 
+mod bitsandbytes;
 mod convert;
 mod described;
 pub mod dtype;
@@ -9,6 +10,7 @@ pub mod error;
 mod folder;
 pub mod gguf;
 pub mod hf_folder;
+mod identity;
 mod json;
 mod mapped;
 pub mod model;
@@ -18,6 +20,7 @@ mod strided;
 pub mod torch;
 pub mod write;
 
+pub use bitsandbytes::{PackedFault, PackedFile, write_packed};
 pub use described::Described;
 pub use dtype::StoredDtype;
 pub use error::FormatError;

@@ -3,20 +3,23 @@
 //! Weights stay in the mapped files until they are asked for. Does not know what a decoder needs;
 //! never writes.
 
+use super::bitsandbytes::{self, Packed};
 use super::dtype::StoredDtype;
 use super::folder::{ShardTensor, Source, find, open_shards};
 use super::gguf::{Gguf, hf};
 use super::mapped::MappedFile;
 use super::strided::{gather, span};
-use super::{FormatError, Result, convert, json};
+use super::{FormatError, Result, convert, identity, json};
 use crate::families;
+use crate::nf4::Nf4Layout;
 use crate::weight::{MappedMatrix, Weight};
 use candle_core::{Device, Tensor};
 use half::{bf16, f16};
 use serde_json::Value;
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A tensor of a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,7 +28,7 @@ pub struct TensorInfo {
     pub name: String,
     pub shape: Vec<usize>,
     pub dtype: StoredDtype,
-    /// Bytes in the file.
+    /// Bytes in the file; of NF4 those of the codes.
     pub bytes: usize,
 }
 
@@ -69,6 +72,8 @@ pub struct ModelFiles {
     tensors: Vec<TensorInfo>,
     places: Vec<Place>,
     by_name: HashMap<String, usize>,
+    /// Those that are stored in 4 bits.
+    packed: HashMap<String, Packed>,
 }
 
 impl ModelFiles {
@@ -106,16 +111,34 @@ impl ModelFiles {
         self.by_name.get(name).map(|&i| &self.tensors[i])
     }
 
+    /// How a weight that is stored in 4 bits is laid out; `None` for all others.
+    pub fn nf4_layout(&self, name: &str) -> Option<Nf4Layout> {
+        self.packed.get(name).map(|packed| packed.layout)
+    }
+
+    /// Those of all weights that are stored in 4 bits.
+    pub fn nf4_layouts(&self) -> impl Iterator<Item = Nf4Layout> {
+        self.packed.values().map(|packed| packed.layout)
+    }
+
     /// Shape and values of a tensor, whatever it is stored as.
     pub fn read_f32(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
         let (info, place) = self.find(name)?;
-        let values = read_values(self.path_of(place), name, info.dtype, &self.bytes(info, place)?)?;
+        if let Some(packed) = self.packed.get(name) {
+            return Ok((info.shape.clone(), packed.matrix(&self.files)?.elements().to_f32()));
+        }
+        let values =
+            read_values(self.path_of(place), name, info.dtype, &bytes(&self.files, info, place)?)?;
         Ok((info.shape.clone(), values))
     }
 
-    /// A frozen weight `[rows, cols]`; a tensor of another rank is refused.
+    /// A frozen weight `[rows, cols]`; a tensor of another rank is refused. One in 4 bits stays so, in the
+    /// mapped file.
     pub fn matrix(&self, name: &str, prefer: Residency) -> crate::Result<Weight> {
         let (info, place) = self.find(name)?;
+        if let Some(packed) = self.packed.get(name) {
+            return Ok(Weight::Nf4(Arc::new(packed.matrix(&self.files)?)));
+        }
         let &[rows, cols] = info.shape.as_slice() else {
             return Err(FormatError::TensorShape {
                 path: self.path_of(place).into(),
@@ -147,7 +170,7 @@ impl ModelFiles {
         place: &Place,
         shape: (usize, usize),
     ) -> crate::Result<Tensor> {
-        let bytes = self.bytes(info, place)?;
+        let bytes = bytes(&self.files, info, place)?;
         let tensor = match info.dtype {
             StoredDtype::Bf16 => {
                 Tensor::from_vec(words(&bytes, bf16::from_le_bytes), shape, &Device::Cpu)
@@ -178,6 +201,13 @@ impl ModelFiles {
         format!("{:016x}", hash.0)
     }
 
+    /// What tells these tensors apart from all others, as far as eight pages of each tell it; see
+    /// `formats/identity.rs`. `None` where one is missing, or the system does not tell a file's time.
+    pub fn identity(&self, names: &[String]) -> Option<blake3::Hash> {
+        let found: Result<Vec<_>> = names.iter().map(|name| self.find(name)).collect();
+        identity::identity(&self.files, found.ok()?.into_iter())
+    }
+
     /// Gives the pages of a tensor back to the system, once it was converted. Unknown names do nothing.
     pub fn release(&self, name: &str) {
         if let Ok((info, place)) = self.find(name) {
@@ -202,25 +232,29 @@ impl ModelFiles {
             }
         }
     }
+}
 
-    /// The bytes of a tensor in Hugging Face's order.
-    fn bytes(&self, info: &TensorInfo, place: &Place) -> Result<Cow<'_, [u8]>> {
-        let end = place.begin + bytes_in_file(info, place);
-        let bytes = &self.files[place.file].map[place.begin..end];
-        match &place.rows {
-            RowOrder::AsIs => Ok(Cow::Borrowed(bytes)),
-            RowOrder::Interleaved { heads } => {
-                Ok(Cow::Owned(halves_apart(bytes, info.shape[0], *heads)))
-            }
-            RowOrder::Strided(strides) => {
-                let mut out = Vec::new();
-                out.try_reserve_exact(info.bytes).map_err(|_| FormatError::Memory {
-                    tensor: info.name.clone(),
-                    bytes: info.bytes as u64,
-                })?;
-                gather(bytes, info.dtype.block().1, &info.shape, strides, &mut out);
-                Ok(Cow::Owned(out))
-            }
+/// The bytes of a tensor in Hugging Face's order.
+pub(super) fn bytes<'a>(
+    files: &'a [MappedFile],
+    info: &TensorInfo,
+    place: &Place,
+) -> Result<Cow<'a, [u8]>> {
+    let end = place.begin + bytes_in_file(info, place);
+    let bytes = &files[place.file].map[place.begin..end];
+    match &place.rows {
+        RowOrder::AsIs => Ok(Cow::Borrowed(bytes)),
+        RowOrder::Interleaved { heads } => {
+            Ok(Cow::Owned(halves_apart(bytes, info.shape[0], *heads)))
+        }
+        RowOrder::Strided(strides) => {
+            let mut out = Vec::new();
+            out.try_reserve_exact(info.bytes).map_err(|_| FormatError::Memory {
+                tensor: info.name.clone(),
+                bytes: info.bytes as u64,
+            })?;
+            gather(bytes, info.dtype.block().1, &info.shape, strides, &mut out);
+            Ok(Cow::Owned(out))
         }
     }
 }
@@ -327,17 +361,20 @@ fn assemble(
     mut tensors: Vec<(TensorInfo, Place)>,
 ) -> Result<ModelFiles> {
     families::complete_names(&config, tensors.iter_mut().map(|(info, _)| &mut info.name).collect());
-    let mut by_name = HashMap::with_capacity(tensors.len());
-    for (i, (info, _)) in tensors.iter().enumerate() {
-        if by_name.insert(info.name.clone(), i).is_some() {
+    let mut names = HashSet::with_capacity(tensors.len());
+    for (info, _) in &tensors {
+        if !names.insert(info.name.as_str()) {
             return Err(FormatError::DuplicateTensor {
                 path: path.into(),
                 tensor: info.name.clone(),
             });
         }
     }
+    let (tensors, packed) = bitsandbytes::fold(&files, tensors)?;
+    let by_name = tensors.iter().enumerate().map(|(i, (t, _))| (t.name.clone(), i)).collect();
     let (tensors, places) = tensors.into_iter().unzip();
-    Ok(ModelFiles { path: path.into(), config, generation_config, files, tensors, places, by_name })
+    let path = path.into();
+    Ok(ModelFiles { path, config, generation_config, files, tensors, places, by_name, packed })
 }
 
 pub(super) fn read_object(path: &Path) -> Result<Value> {

@@ -237,15 +237,22 @@ pub fn write_safetensors(
     Ok(())
 }
 
-/// The order of the tensors in the file (by dtype, then by name), and the bytes before their data.
+/// The order of tensors in the file: by dtype, then by name.
+pub(super) fn order<'a>(tensors: impl Iterator<Item = (&'a str, StoredDtype)>) -> Vec<usize> {
+    let rank =
+        |dtype: StoredDtype| dtype.safetensors_rank().expect("a dtype that safetensors can hold");
+    let keys: Vec<_> = tensors.map(|(name, dtype)| (rank(dtype), name)).collect();
+    let mut order: Vec<usize> = (0..keys.len()).collect();
+    order.sort_by_key(|&i| keys[i]);
+    order
+}
+
+/// The order of the tensors in the file, and the bytes before their data.
 pub(super) fn header(
     tensors: &[(&str, StoredDtype, &[usize])],
     metadata: &BTreeMap<String, String>,
 ) -> (Vec<usize>, Vec<u8>) {
-    let rank =
-        |i: usize| tensors[i].1.safetensors_rank().expect("a dtype that safetensors can hold");
-    let mut order: Vec<usize> = (0..tensors.len()).collect();
-    order.sort_by(|&a, &b| rank(a).cmp(&rank(b)).then(tensors[a].0.cmp(tensors[b].0)));
+    let order = order(tensors.iter().map(|(name, dtype, _)| (*name, *dtype)));
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let mut entries = Vec::with_capacity(tensors.len() + 1);
     if !metadata.is_empty() {

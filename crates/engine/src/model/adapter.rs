@@ -29,6 +29,25 @@ impl LoraOptions {
         (self.lora_alpha / if self.use_rslora { r.sqrt() } else { r }) as f32
     }
 
+    /// Errors: a name in `modules_to_save` that no module of the model ends with.
+    pub fn check_modules_to_save(
+        &self,
+        spec: &DecoderSpec,
+        module: fn(Slot, usize) -> String,
+    ) -> Result<(), ModelError> {
+        let mut slots = spec.block_slots();
+        slots.extend([Slot::Embedding, Slot::FinalNorm, Slot::Head]);
+        let modules: Vec<String> = slots.iter().map(|&slot| module(slot, 0)).collect();
+        let known = |name: &String| modules.iter().any(|m| m.ends_with(name.as_str()));
+        match self.modules_to_save.iter().find(|name| !known(name)) {
+            None => Ok(()),
+            Some(name) => {
+                let modules = last_names(&modules);
+                Err(ModelError::NoModuleToSave { name: name.clone(), modules })
+            }
+        }
+    }
+
     /// Whether a module is trained whole: PEFT compares the end of its path.
     pub fn saves(&self, module: &str) -> bool {
         self.modules_to_save.iter().any(|name| module.ends_with(name.as_str()))

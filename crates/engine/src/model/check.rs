@@ -254,7 +254,7 @@ fn logits_apart(
     Ok(largest)
 }
 
-/// Rows of a weight where they lie; of one in 4 bits, which no head is, all of them.
+/// Rows of a weight where they lie; of one in 4 bits, which no written head is, all of them.
 fn weight_rows(weight: &Weight, row: usize, n: usize) -> Result<Weight> {
     Ok(match weight {
         Weight::Tensor(t) => Weight::Tensor(t.narrow(0, row, n)?),

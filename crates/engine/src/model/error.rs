@@ -17,6 +17,10 @@ pub enum ModelError {
     NoModuleToSave { name: String, modules: Vec<String> },
     #[error("4-bit weights can't be trained: full fine-tuning needs the whole weights")]
     QuantizedFull,
+    #[error(
+        "the model is stored in 4 bits, which can't be trained: full fine-tuning needs the whole weights"
+    )]
+    StoredFull,
     #[error("llm_int8_skip_modules: `{pattern}` is not a regular expression: {reason}")]
     BadSkip { pattern: String, reason: String },
     #[error("a block of {block_size} values can't be quantised")]
@@ -50,6 +54,7 @@ impl ModelError {
             Self::NoModuleToSave { modules, .. } => format!("Its modules are {}.", modules.join(", ")),
             Self::BadPattern { .. } => "Name modules in a list, or write a pattern that matches their whole path.".into(),
             Self::QuantizedFull => "Train a LoRA adapter on them, or leave load_in_4bit out.".into(),
+            Self::StoredFull => "Train a LoRA adapter on it (section `lora`), or take the model's unquantised weights.".into(),
             Self::BadSkip { .. } => "Name modules, as `mlp.down_proj` or `model.layers.0`.".into(),
             Self::BlockSize { .. } => "bitsandbytes takes blocks of 64.".into(),
             Self::MissingTensor { .. } | Self::WrongShape { .. } => {

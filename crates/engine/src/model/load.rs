@@ -2,14 +2,15 @@
 
 use super::adapter::{LoraOptions, Matcher, init_a, linear_paths};
 use super::quantize::{QuantizationOptions, Quantizer};
+use super::quantized_cache::{CacheOptions, CacheReport, QuantizedCache};
 use super::verify::{unused, verify};
 use super::vocabulary::{Vocabulary, resize, resize_f32};
-use super::{Block, Linear, Lora, Model, ModelError, NormModule, Param, Source};
+use super::{Block, Linear, Lora, Model, NormModule, Param, Source};
 use crate::Result;
 use crate::ctx::Ctx;
 use crate::families::{self, Family};
-use crate::formats::Residency;
 use crate::formats::peft::Bias;
+use crate::formats::{PackedFile, Residency};
 use crate::nf4::Nf4Matrix;
 use crate::signal::Signal;
 use crate::spec::{DecoderSpec, Slot};
@@ -39,26 +40,44 @@ pub struct LoadOptions<'a> {
     pub seed: u64,
 }
 
+/// What a session gives beside the files.
+#[derive(Clone, Copy, Default)]
+pub struct Given<'a> {
+    /// Rows in embedding and head; None: as many as the files have.
+    pub vocab_rows: Option<usize>,
+    /// Where quantised weights are kept between starts; None: nowhere.
+    pub cache: Option<&'a CacheOptions>,
+}
+
+/// A model, and what became of the cache where there was something to keep.
+pub struct Loaded {
+    pub model: Model,
+    pub cache: Option<CacheReport>,
+}
+
 /// Reads a model. Trained tensors become f32; frozen ones stay as the files store them, or become
 /// NF4 one after another. `signal` counts bytes, and can stop between tensors.
 pub fn load(ctx: &Ctx, files: &dyn Source, options: LoadOptions, signal: &Signal) -> Result<Model> {
-    load_resized(ctx, files, options, None, signal)
+    Ok(load_given(ctx, files, options, Given::default(), signal)?.model)
 }
 
-/// The same with so many rows in embedding and head; None: as many as the files have.
-pub fn load_resized(
+/// The same with what else is given.
+pub fn load_given(
     ctx: &Ctx,
     files: &dyn Source,
     options: LoadOptions,
-    vocab_rows: Option<usize>,
+    given: Given,
     signal: &Signal,
-) -> Result<Model> {
+) -> Result<Loaded> {
     let LoadOptions { method, quantization, seed } = options;
-    let quantizer = quantization.map(|options| Quantizer::new(options, method)).transpose()?;
+    let quantizer = Quantizer::of(quantization, files.config(), Some(files), method)?;
     let (family, mut spec) = families::read(files.config(), |name| files.info(name).is_some())?;
     verify(files, &spec, family)?;
     let vocabulary = Vocabulary::stored(spec.vocab_size);
-    spec.vocab_size = vocab_rows.unwrap_or(spec.vocab_size);
+    let find =
+        |(options, quantizer)| QuantizedCache::find(options, files, quantizer, &spec, family);
+    let cache = given.cache.zip(quantizer.as_ref()).and_then(find);
+    spec.vocab_size = given.vocab_rows.unwrap_or(spec.vocab_size);
     let linears = linear_paths(&spec, family.module);
     let matcher = match method {
         Method::Lora(lora) => {
@@ -75,6 +94,7 @@ pub fn load_resized(
         method,
         matcher,
         quantizer,
+        cached: cache.as_ref().and_then(QuantizedCache::weights),
         seed,
         signal,
         params: vec![],
@@ -92,14 +112,16 @@ pub fn load_resized(
     } else {
         loader.linear(Slot::Head, 0)?
     };
-    loader.check_modules_to_save()?;
+    if let Method::Lora(options) = method {
+        options.check_modules_to_save(&spec, family.module)?;
+    }
     let unused_tensors = unused(files, &spec, family, &loader.used);
     let Loader { params, base_params, .. } = loader;
     let adapter = match method {
         Method::Lora(options) => Some(options.clone()),
         _ => None,
     };
-    Ok(Model {
+    let model = Model {
         ctx: ctx.clone(),
         family,
         embedding,
@@ -115,7 +137,9 @@ pub fn load_resized(
         vocabulary,
         rope: None,
         spec,
-    })
+    };
+    let cache = cache.map(|cache| cache.keep(&model));
+    Ok(Loaded { model, cache })
 }
 
 struct Loader<'a> {
@@ -126,6 +150,7 @@ struct Loader<'a> {
     method: &'a Method,
     matcher: Option<Matcher>,
     quantizer: Option<Quantizer>,
+    cached: Option<&'a PackedFile>,
     seed: u64,
     signal: &'a Signal,
     params: Vec<Param>,
@@ -259,20 +284,22 @@ impl Loader<'_> {
     }
 
     fn frozen(&self, slot: Slot, module: &str, tensor: &str) -> Result<Weight> {
-        let stored = self.files.matrix(tensor, Residency::Mapped)?;
-        match &self.quantizer {
-            Some(quantizer) if quantizer.takes(slot, module) => {
-                let matrix = Nf4Matrix::quantize(self.ctx, &stored, quantizer.layout)?;
-                self.files.release(tensor);
-                Ok(Weight::Nf4(Arc::new(matrix)))
-            }
-            _ => {
-                if matches!(stored, Weight::Tensor(_)) {
-                    self.files.release(tensor); // converted: the file's pages were read for the last time
-                }
-                Ok(stored)
-            }
+        let taken = self.quantizer.as_ref().filter(|quantizer| quantizer.takes(slot, module));
+        if let Some((_, cached)) = taken.zip(self.cached)
+            && let Some(matrix) = cached.matrix(tensor)?
+        {
+            return Ok(Weight::Nf4(Arc::new(matrix)));
         }
+        let stored = self.files.matrix(tensor, Residency::Mapped)?;
+        if let Some(quantizer) = taken {
+            let matrix = Nf4Matrix::quantize(self.ctx, &stored, quantizer.layout)?;
+            self.files.release(tensor);
+            return Ok(Weight::Nf4(Arc::new(matrix)));
+        }
+        if matches!(stored, Weight::Tensor(_)) {
+            self.files.release(tensor); // converted: the file's pages were read for the last time
+        }
+        Ok(stored)
     }
 
     /// A vector is small: always f32 in memory. `wrapped`: PEFT moved it below `base_layer`.
@@ -368,24 +395,5 @@ impl Loader<'_> {
         self.base_params += info.shape.iter().product::<usize>();
         self.used.insert(name.to_owned());
         Ok(())
-    }
-
-    fn check_modules_to_save(&self) -> Result<()> {
-        let Method::Lora(options) = self.method else { return Ok(()) };
-        let mut slots = self.spec.block_slots();
-        slots.extend([Slot::Embedding, Slot::FinalNorm, Slot::Head]);
-        let modules: Vec<String> =
-            slots.iter().map(|&slot| (self.family.module)(slot, 0)).collect();
-        match options
-            .modules_to_save
-            .iter()
-            .find(|name| !modules.iter().any(|m| m.ends_with(name.as_str())))
-        {
-            None => Ok(()),
-            Some(name) => {
-                let modules = super::adapter::last_names(&modules);
-                Err(ModelError::NoModuleToSave { name: name.clone(), modules }.into())
-            }
-        }
     }
 }

@@ -7,13 +7,14 @@ pub mod check;
 mod error;
 mod load;
 pub mod quantize;
+pub mod quantized_cache;
 mod source;
 pub mod verify;
 pub mod vocabulary;
 pub mod write;
 
 pub use error::ModelError;
-pub use load::{LoadOptions, Method, load, load_resized};
+pub use load::{Given, LoadOptions, Loaded, Method, load, load_given};
 pub use source::Source;
 
 use crate::Result;

@@ -1,13 +1,16 @@
 //! Which weights a model keeps in 4 bits, by the rules of Transformers and bitsandbytes: the linears
 //! of the blocks that stay frozen, without those that are named. Reads no weight.
 
-use super::{Method, ModelError};
-use crate::families::Family;
+use super::{Method, ModelError, Source};
+use crate::Result;
+use crate::families::{self, Family, FourBits};
+use crate::formats::StoredDtype;
 use crate::nf4::{Nf4Layout, ScaleBits};
 use crate::spec::{DecoderSpec, Slot};
 use kernels::nf4::BLOCK_SIZE_MAX;
 use regex::Regex;
 use serde::Deserialize;
+use serde_json::Value;
 
 /// `BitsAndBytesConfig`, as far as it decides what is computed.
 #[derive(Clone, Debug, Deserialize)]
@@ -27,6 +30,16 @@ pub enum QuantType {
     Nf4,
 }
 
+/// Values that share one maximum in bitsandbytes' 4-bit layers, which its config has no key for.
+const BLOCK_SIZE: usize = 64;
+
+impl From<FourBits> for QuantizationOptions {
+    fn from(FourBits { double_quant, skip_modules }: FourBits) -> QuantizationOptions {
+        let (quant_type, block_size) = (QuantType::Nf4, BLOCK_SIZE);
+        QuantizationOptions { quant_type, double_quant, block_size, skip_modules }
+    }
+}
+
 /// The options, checked for what is trained.
 pub struct Quantizer {
     pub layout: Nf4Layout,
@@ -41,6 +54,31 @@ struct Skip {
 }
 
 impl Quantizer {
+    /// What quantises weights while they are read: the options, unless the files hold weights in 4 bits
+    /// already; those are never quantised again, as in Transformers. Without files the config says what
+    /// they would hold.
+    ///
+    /// Errors: what `new` refuses, a quantisation that can't be read, one that would have to be trained.
+    pub fn of(
+        options: Option<&QuantizationOptions>,
+        config: &Value,
+        files: Option<&dyn Source>,
+        method: &Method,
+    ) -> Result<Option<Quantizer>> {
+        let said = families::stored_in_4bit(config)?;
+        let stored = match files {
+            // A model that was merged may have kept its old config.
+            Some(files) => files.tensors().iter().any(|it| it.dtype == StoredDtype::Nf4),
+            None => said.is_some(),
+        };
+        if stored && matches!(method, Method::Full) {
+            return Err(ModelError::StoredFull.into());
+        }
+        let of_config = said.filter(|_| stored && files.is_none()).map(QuantizationOptions::from);
+        let counts = if stored { of_config.as_ref() } else { options };
+        Ok(counts.map(|options| Quantizer::new(options, method)).transpose()?)
+    }
+
     /// Errors: all parameters are trained, a block size or an expression that can't be used.
     pub fn new(options: &QuantizationOptions, method: &Method) -> Result<Quantizer, ModelError> {
         if matches!(method, Method::Full) {

@@ -20,6 +20,10 @@ pub trait Source {
     fn matrix(&self, name: &str, prefer: Residency) -> crate::Result<Weight>;
     /// The tensor will not be asked for again.
     fn release(&self, name: &str);
+    /// What tells these tensors from all others; `None`: nothing is kept of them between starts.
+    fn identity(&self, _names: &[String]) -> Option<blake3::Hash> {
+        None
+    }
 }
 
 impl Source for ModelFiles {
@@ -49,5 +53,9 @@ impl Source for ModelFiles {
 
     fn release(&self, name: &str) {
         ModelFiles::release(self, name);
+    }
+
+    fn identity(&self, names: &[String]) -> Option<blake3::Hash> {
+        ModelFiles::identity(self, names)
     }
 }

@@ -86,7 +86,7 @@ pub fn resize(weight: Weight, rows: usize) -> Result<Weight> {
         Elements::F32(w) => {
             Ok(Tensor::from_vec(resize_values(w, cols, rows, |x| x, |x| x)?, shape, &Device::Cpu)?)
         }
-        // No embedding and no head is kept in 4 bits.
+        // No embedding is kept in 4 bits; a head where bitsandbytes was told to.
         nf4 @ Elements::Nf4(_) => {
             let values = resize_values(&nf4.to_f32(), cols, rows, |x| x, |x| x)?;
             Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
@@ -179,11 +179,14 @@ fn in_place_of(weight: &Weight, tensor: &AdapterTensor) -> Result<Weight> {
         return Err(ModelError::AdapterShape { name, found, expected: vec![rows, cols] }.into());
     }
     let value = Tensor::from_slice(&tensor.data, (rows, cols), &Device::Cpu)?;
-    Ok(Weight::Tensor(value.to_dtype(weight.dtype())?))
+    Ok(match weight {
+        Weight::Nf4(_) => Weight::Tensor(value),
+        _ => Weight::Tensor(value.to_dtype(weight.dtype())?),
+    })
 }
 
-/// Calls `f` with the embedding and the head as PEFT saves them beside an adapter, each where it lies:
-/// both, also where they are one matrix. None where they are not to be saved, or are trained and so
+/// Calls `f` with the embedding and the head as PEFT saves them beside an adapter, each where it lies (in
+/// f32 what is stored in 4 bits): both, also where they are one matrix. None where they are not to be saved, or are trained and so
 /// among the adapter's own tensors.
 pub fn with_saved<R>(model: &Model, f: impl FnOnce(&[TensorBytes]) -> Result<R>) -> Result<R> {
     let Vocabulary { stored_rows, replaced, save, .. } = model.vocabulary;
@@ -195,14 +198,19 @@ pub fn with_saved<R>(model: &Model, f: impl FnOnce(&[TensorBytes]) -> Result<R>)
     let named = [&model.embedding, &model.head]
         .map(|linear| (peft::tensor_name(&linear.name, Part::Weight), linear));
     let trained = |name: &str| model.params.iter().any(|param| param.name == name);
-    let saved: Vec<_> = named.iter().filter(|(name, _)| saves && !trained(name)).collect();
+    let mut saved = Vec::new();
+    for (name, linear) in named.iter().filter(|(name, _)| saves && !trained(name)) {
+        let weight = &linear.weight;
+        let values = matches!(weight, Weight::Nf4(_)).then(|| weight.to_tensor(&Device::Cpu));
+        saved.push((name, values.transpose()?.map_or(weight.clone(), Weight::Tensor)));
+    }
     let shape = [model.spec.vocab_size, model.spec.hidden_size];
     match saved.as_slice() {
         [] => f(&[]),
-        [(name, linear)] => linear.weight.with_elements(|x| f(&[tensor_bytes(name, &shape, x)]))?,
-        [(name, linear), (second, other), ..] => linear.weight.with_elements(|x| {
+        [(name, weight)] => weight.with_elements(|x| f(&[tensor_bytes(name, &shape, x)]))?,
+        [(name, weight), (second, other), ..] => weight.with_elements(|x| {
             let x = tensor_bytes(name, &shape, x);
-            other.weight.with_elements(|y| f(&[x, tensor_bytes(second, &shape, y)]))?
+            other.with_elements(|y| f(&[x, tensor_bytes(second, &shape, y)]))?
         })?,
     }
 }
@@ -212,7 +220,7 @@ fn tensor_bytes<'a>(name: &'a str, shape: &'a [usize], elements: Elements<'a>) -
         Elements::F32(w) => (StoredDtype::F32, bytemuck::cast_slice(w)),
         Elements::Bf16(w) => (StoredDtype::Bf16, bytemuck::cast_slice(w)),
         Elements::F16(w) => (StoredDtype::F16, bytemuck::cast_slice(w)),
-        Elements::Nf4(_) => unreachable!("no embedding and no head is kept in 4 bits"),
+        Elements::Nf4(_) => unreachable!("values in 4 bits are unpacked before they are saved"),
     };
     TensorBytes { name, dtype, shape, bytes }
 }

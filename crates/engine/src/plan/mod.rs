@@ -10,10 +10,10 @@ mod units;
 use crate::error::Code;
 use crate::families::{self, ConfigError};
 use crate::formats::ModelFiles;
-use crate::model::Method;
 use crate::model::quantize::Quantizer;
 use crate::model::verify::verify;
 use crate::model::vocabulary;
+use crate::model::{Method, Source};
 use crate::options::{ComputeDtype, EngineOptions, PlanOptions, PlanQuestion};
 use crate::spec::DecoderSpec;
 use crate::{Result, machine};
@@ -154,6 +154,9 @@ pub fn plan(
 ) -> Result<Plan> {
     let has_tensor = |name: &str| files.is_some_and(|files| files.info(name).is_some());
     let (family, mut spec) = families::read(config, has_tensor)?;
+    let method = Method::from(&options.method);
+    let source = files.map(|files| files as &dyn Source);
+    let quantizer = Quantizer::of(options.quantization.as_ref(), config, source, &method)?;
     let stored = match files {
         Some(files) => {
             verify(files, &spec, family)?;
@@ -163,9 +166,6 @@ pub fn plan(
     };
     let stored_rows = spec.vocab_size;
     spec.vocab_size = vocabulary::rows(options, family, &spec)?;
-    let method = Method::from(&options.method);
-    let quantizer =
-        options.quantization.as_ref().map(|q| Quantizer::new(q, &method)).transpose()?;
     let counting = Counting {
         spec: &spec,
         family,
@@ -173,6 +173,7 @@ pub fn plan(
         quantizer: quantizer.as_ref(),
         optimizer: options.optimizer.kind,
         stored: &|name| stored.plain(name),
+        packed: &|name| files.and_then(|files| files.nf4_layout(name)),
     };
     let units = Units::of(&counting)?;
     let trains_base = matches!(method, Method::Full);

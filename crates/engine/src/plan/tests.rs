@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::formats::Described;
+use crate::model::quantize::Quantizer;
 use crate::testing::TempFolder;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -219,6 +220,7 @@ fn no_other_cut_leaves_the_fullest_device_freer() {
             quantizer: Some(&quantizer),
             optimizer: options.optimizer.kind,
             stored: &stored,
+            packed: &|_| None,
         };
         let units = Units::of(&counting).unwrap();
         let layout = Layout { spec: &spec, units: &units, cards: None, paged: false };

@@ -7,6 +7,7 @@ use crate::formats::peft::Bias;
 use crate::model::Method;
 use crate::model::adapter::{LoraOptions, Matcher, linear_paths};
 use crate::model::quantize::Quantizer;
+use crate::nf4::Nf4Layout;
 use crate::optimizer;
 use crate::spec::{DecoderSpec, Slot};
 use candle_core::DType;
@@ -95,6 +96,8 @@ pub(super) struct Counting<'a> {
     pub optimizer: optimizer::Kind,
     /// The type that a weight is stored in, by its name; `None` where it becomes f32 when it is read.
     pub stored: &'a dyn Fn(&str) -> Option<DType>,
+    /// How a weight is laid out that is stored in 4 bits.
+    pub packed: &'a dyn Fn(&str) -> Option<Nf4Layout>,
 }
 
 impl Units {
@@ -191,18 +194,21 @@ impl Counting<'_> {
         unit.state += optimizer::state_bytes(self.optimizer, shape);
     }
 
-    /// Trained weights are f32 in memory; frozen matrices become NF4 in memory, or are mapped as they
-    /// are stored; what is quantised in a GGUF becomes f32 in memory. Norms and biases are f32.
+    /// Trained weights are f32 in memory; frozen matrices become NF4 in memory, or are mapped as they are
+    /// stored, in 4 bits too; what is quantised in a GGUF becomes f32 in memory. Norms and biases are f32.
     fn weight_bytes(&self, slot: Slot, path: &str, weight: u64, bias: u64) -> WeightBytes {
         let in_memory = |bytes| WeightBytes { mapped: 0, in_memory: bytes + 4 * bias };
+        let mapped = |bytes| WeightBytes { mapped: bytes, in_memory: 4 * bias };
         if let Some(quantizer) = self.quantizer.filter(|q| q.takes(slot, path)) {
             return in_memory(quantizer.layout.bytes(weight as usize) as u64);
         }
+        let name = format!("{path}.weight");
+        if let Some(layout) = (self.packed)(&name) {
+            return mapped(layout.bytes(weight as usize) as u64);
+        }
         let frozen_matrix = !matches!(self.method, Method::Full) && !slot.is_norm();
-        match (self.stored)(&format!("{path}.weight")).filter(|_| frozen_matrix) {
-            Some(dtype) => {
-                WeightBytes { mapped: weight * dtype.size_in_bytes() as u64, in_memory: 4 * bias }
-            }
+        match (self.stored)(&name).filter(|_| frozen_matrix) {
+            Some(dtype) => mapped(weight * dtype.size_in_bytes() as u64),
             None => in_memory(4 * weight),
         }
     }

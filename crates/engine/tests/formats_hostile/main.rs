@@ -1,6 +1,7 @@
 //! Damaged and hostile model files: each is refused with its place. How fast, and with how much memory,
 //! is tested in `formats_limits`.
 
+mod bitsandbytes;
 mod build;
 mod gguf;
 mod random;

@@ -1,0 +1,60 @@
+"""A cache entry of lora-train, loaded by Transformers and bitsandbytes as part of a model. Writes only below OUT.
+
+usage: python packed.py MODEL ENTRY OUT
+
+MODEL is the model whose linears the entry holds in 4 bits. OUT becomes a model folder: the entry's tensors, the others
+of MODEL, its config with a quantization_config. Prints one JSON object: how many weights were compared, how many have
+codes, maxima and table equal bit for bit to what bitsandbytes makes of MODEL's weights (plain maxima: with double
+quantisation bitsandbytes' CPU build rounds some of them by a table of its own), and the largest difference of the
+stored maxima there.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import bitsandbytes.functional as bnb
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+STATE = ".quant_state.bitsandbytes__nf4"
+
+
+def main() -> None:
+    model, entry, out = map(Path, sys.argv[1:])
+    weights = {name: tensor for file in model.glob("*.safetensors") for name, tensor in load_file(file).items()}
+    packed = load_file(entry)
+    names = [name.removesuffix(STATE) for name in packed if name.endswith(STATE)]
+    nested = f"{names[0]}.nested_absmax" in packed
+    out.mkdir(parents=True)
+    others = {name: tensor for name, tensor in weights.items() if name not in names}
+    save_file(others | packed, out / "model.safetensors", {"format": "pt"})
+    config = json.loads((model / "config.json").read_text())
+    kept = sorted({n.removesuffix(".weight") for n, t in others.items() if t.ndim == 2 and "emb" not in n and "wte" not in n})
+    config["quantization_config"] = {
+        "quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": nested, "bnb_4bit_compute_dtype": "float32",
+        "llm_int8_skip_modules": ["lm_head", *kept],
+    }
+    (out / "config.json").write_text(json.dumps(config))
+    for file in model.glob("generation_config.json"):
+        shutil.copy(file, out)
+    loaded = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
+    equal, worst = 0, 0.0
+    for name in names:
+        weight = loaded.get_submodule(name.removesuffix(".weight")).weight
+        theirs, state = bnb.quantize_4bit(weights[name].float(), quant_type="nf4", blocksize=64)
+        ours = weight.quant_state
+        absmax = ours.absmax
+        if nested:
+            absmax = bnb.dequantize_blockwise(ours.absmax, ours.state2) + ours.offset
+        worst = max(worst, ((absmax - state.absmax).abs().max() / state.absmax.abs().max()).item())
+        same = torch.equal(weight.data.reshape(-1), theirs.reshape(-1)) and torch.equal(ours.code, state.code)
+        equal += same and (nested or torch.equal(absmax, state.absmax)) and list(ours.shape) == list(weights[name].shape)
+    print(json.dumps({"compared": len(names), "equal": equal, "absmax": worst}))
+
+
+if __name__ == "__main__":
+    main()

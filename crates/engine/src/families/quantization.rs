@@ -1,0 +1,102 @@
+//! What a `config.json` says of weights that are stored quantised: bitsandbytes' NF4 can be read, all else
+//! is refused by its name. Knows no file and no weight.
+
+use super::ConfigError;
+use super::config::{Config, invalid, unsupported};
+use serde_json::Value;
+
+const SECTION: &str = "quantization_config";
+
+/// The part of a `BitsAndBytesConfig` that decides what the files hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FourBits {
+    pub double_quant: bool,
+    pub skip_modules: Vec<String>,
+}
+
+/// `quantization_config`; `None` where there is none, or one that quantises nothing.
+///
+/// Errors: another method or code than bitsandbytes' NF4.
+pub fn stored_in_4bit(config: &Value) -> Result<Option<FourBits>, ConfigError> {
+    match Config(config).get(SECTION) {
+        None => Ok(None),
+        Some(section) if section.is_object() => {
+            four_bits(&Config(section)).map_err(|error| error.below(SECTION))
+        }
+        Some(other) => Err(invalid(SECTION, other, "an object")),
+    }
+}
+
+fn four_bits(section: &Config) -> Result<Option<FourBits>, ConfigError> {
+    section.only("quant_method", &["bitsandbytes"])?;
+    section.refuse_true("load_in_8bit")?;
+    if !section.bool_or("load_in_4bit", false)? {
+        return Ok(None);
+    }
+    // Without the key BitsAndBytesConfig takes fp4.
+    match section.string_or("bnb_4bit_quant_type", "fp4")? {
+        "nf4" => (),
+        other => return Err(unsupported("bnb_4bit_quant_type", other)),
+    }
+    let skip_modules = match section.get("llm_int8_skip_modules") {
+        None => vec![],
+        Some(list) => serde_json::from_value(list.clone())
+            .map_err(|_| invalid("llm_int8_skip_modules", list, "a list of names"))?,
+    };
+    let double_quant = section.bool_or("bnb_4bit_use_double_quant", false)?;
+    Ok(Some(FourBits { double_quant, skip_modules }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(section: Value) -> Result<Option<FourBits>, String> {
+        stored_in_4bit(&json!({ "quantization_config": section })).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn nf4_is_read_with_what_it_leaves_out() {
+        let nf4 = |more: Value| {
+            let mut section = json!({"load_in_4bit": true, "bnb_4bit_quant_type": "nf4"});
+            section.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            read(section).unwrap().unwrap()
+        };
+        assert_eq!(nf4(json!({})), FourBits { double_quant: false, skip_modules: vec![] });
+        let given = json!({
+            "quant_method": "bitsandbytes", "bnb_4bit_use_double_quant": true,
+            "llm_int8_skip_modules": ["lm_head"], "load_in_8bit": false,
+        });
+        let skip_modules = vec!["lm_head".to_owned()];
+        assert_eq!(nf4(given), FourBits { double_quant: true, skip_modules });
+    }
+
+    #[test]
+    fn a_section_that_quantises_nothing_is_none() {
+        for section in [Value::Null, json!({}), json!({"load_in_4bit": false})] {
+            assert_eq!(read(section), Ok(None));
+        }
+        assert_eq!(stored_in_4bit(&json!({})).unwrap(), None);
+    }
+
+    #[test]
+    fn all_else_is_refused_by_its_name() {
+        for (section, named) in [
+            (json!({"quant_method": "gptq", "bits": 4}), "quant_method` \"gptq\""),
+            (json!({"quant_method": "awq"}), "quant_method` \"awq\""),
+            (json!({"quant_method": "fp8"}), "quant_method` \"fp8\""),
+            (json!({"quant_method": "bitsandbytes", "load_in_8bit": true}), "load_in_8bit` true"),
+            (json!({"load_in_4bit": true, "bnb_4bit_quant_type": "fp4"}), "quant_type` fp4"),
+            (json!({"load_in_4bit": true}), "bnb_4bit_quant_type` fp4"),
+            (json!({"load_in_4bit": "yes"}), "load_in_4bit` is \"yes\""),
+            (json!([1]), "quantization_config` is [1]"),
+        ] {
+            let message = read(section).unwrap_err();
+            assert!(
+                message.contains(named) && message.contains("`quantization_config"),
+                "{message}"
+            );
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Finds and checks the parts of each weight when a model's files are opened; a weight that is asked for
+//! stays where it lies in the mapped file. Reads no code.
+
+use super::{ABSMAX, NESTED_ABSMAX, NESTED_QUANT_MAP, NF4, PackedFault, QUANT_MAP, STATE};
+use crate::formats::mapped::MappedFile;
+use crate::formats::model::{Place, RowOrder, TensorInfo, bytes, read_values};
+use crate::formats::{FormatError, Result, StoredDtype, json};
+use crate::nf4::{Nf4Layout, Nf4Matrix, OwnedScales, ScaleBits};
+use crate::weight::Values;
+use bytemuck::AnyBitPattern;
+use kernels::nf4::{BLOCK_SIZE_MAX, CODE, DYNAMIC_CODE, NESTED_BLOCK_SIZE};
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+/// A tensor as a file has it.
+type Part = (TensorInfo, Place);
+
+/// Longest JSON that is read: those that bitsandbytes writes have 200 bytes.
+const STATE_BYTES_MAX: usize = 4096;
+
+/// A weight in 4 bits, its parts checked.
+#[derive(Debug)]
+pub(in crate::formats) struct Packed {
+    pub layout: Nf4Layout,
+    pub dims: (usize, usize),
+    codes: Part,
+    absmax: Part,
+    nested: Option<Nested>,
+}
+
+#[derive(Debug)]
+struct Nested {
+    absmax: Part,
+    offset: f32,
+    table: Vec<f32>,
+}
+
+/// Takes the parts of weights in 4 bits out of `tensors`, and gives each weight its own shape.
+pub(in crate::formats) fn fold(
+    files: &[MappedFile],
+    tensors: Vec<Part>,
+) -> Result<(Vec<Part>, HashMap<String, Packed>)> {
+    let by_name: HashMap<&str, &Part> = tensors.iter().map(|p| (p.0.name.as_str(), p)).collect();
+    let mut packed = HashMap::new();
+    for state in &tensors {
+        if let Some((weight, kind)) = state.0.name.split_once(STATE) {
+            let read = Reader { files, weight, state, by_name: &by_name }.read(kind)?;
+            packed.insert(weight.to_owned(), read);
+        }
+    }
+    for part in &tensors {
+        let weight = part.0.name.strip_suffix(ABSMAX).and_then(|name| name.strip_suffix('.'));
+        if let Some(weight) = weight.filter(|weight| !packed.contains_key(*weight)) {
+            let reader = Reader { files, weight, state: part, by_name: &by_name };
+            return Err(reader.fault(PackedFault::Lacks("quant_state.bitsandbytes__nf4")));
+        }
+    }
+    let outer = |(info, place): Part| match packed.get(&info.name) {
+        Some(Packed { dims: (rows, cols), .. }) => {
+            let info = TensorInfo { shape: vec![*rows, *cols], dtype: StoredDtype::Nf4, ..info };
+            Some((info, Place { rows: RowOrder::AsIs, ..place }))
+        }
+        None => (!is_part(&info.name, &packed)).then_some((info, place)),
+    };
+    Ok((tensors.into_iter().filter_map(outer).collect(), packed))
+}
+
+fn is_part(name: &str, packed: &HashMap<String, Packed>) -> bool {
+    if let Some((weight, _)) = name.split_once(STATE) {
+        return packed.contains_key(weight);
+    }
+    let part = |part| matches!(part, ABSMAX | QUANT_MAP | NESTED_ABSMAX | NESTED_QUANT_MAP);
+    name.rsplit_once('.').is_some_and(|(weight, name)| part(name) && packed.contains_key(weight))
+}
+
+/// The JSON of a weight, as far as it decides about values.
+#[derive(Deserialize)]
+struct State {
+    quant_type: String,
+    blocksize: usize,
+    shape: Vec<usize>,
+    nested_blocksize: Option<usize>,
+    nested_offset: Option<f64>,
+}
+
+impl State {
+    /// `(rows, cols)` and their product.
+    fn dims(&self) -> Result<((usize, usize), usize), PackedFault> {
+        if !(1..=BLOCK_SIZE_MAX).contains(&self.blocksize) {
+            let needed = format!("1 to {BLOCK_SIZE_MAX}");
+            return Err(wrong_key("blocksize", self.blocksize, needed));
+        }
+        let values = match self.shape[..] {
+            [rows, cols] => rows.checked_mul(cols).filter(|n| *n > 0).map(|n| ((rows, cols), n)),
+            _ => None,
+        };
+        let shown = || format!("{:?}", &self.shape[..self.shape.len().min(8)]);
+        values.ok_or_else(|| wrong_key("shape", shown(), "[rows, columns]".into()))
+    }
+
+    /// The offset of nested maxima.
+    fn offset(&self) -> Result<f32, PackedFault> {
+        let offset = self.nested_offset.map(|offset| offset as f32);
+        offset.filter(|offset| offset.is_finite()).ok_or_else(|| {
+            let shown = self.nested_offset.map_or("missing".into(), |offset| offset.to_string());
+            wrong_key("nested_offset", shown, "a number of f32".into())
+        })
+    }
+}
+
+fn wrong_key(key: &'static str, value: impl ToString, needed: String) -> PackedFault {
+    PackedFault::Key { key, value: value.to_string(), needed }
+}
+
+/// Finds and checks the parts of one weight.
+struct Reader<'a> {
+    files: &'a [MappedFile],
+    weight: &'a str,
+    state: &'a Part,
+    by_name: &'a HashMap<&'a str, &'a Part>,
+}
+
+impl Reader<'_> {
+    fn read(&self, kind: &str) -> Result<Packed> {
+        let state = self.state(kind)?;
+        let (dims, n) = state.dims().map_err(|fault| self.fault(fault))?;
+        let codes = self.by_name.get(self.weight);
+        let codes = *codes.ok_or_else(|| self.fault(PackedFault::Lacks("weight")))?;
+        if codes.0.bytes != n.div_ceil(2) {
+            return Err(self.size(&codes.0, "weight", n.div_ceil(2), "any dtype"));
+        }
+        if !same_bits(&self.floats(self.part(QUANT_MAP, StoredDtype::F32, CODE.len())?)?, &CODE) {
+            return Err(self.fault(PackedFault::Table(QUANT_MAP)));
+        }
+        let blocks = n.div_ceil(state.blocksize);
+        let nested = state.nested_blocksize.map(|size| self.nested(&state, size, blocks));
+        let nested = nested.transpose()?;
+        let dtype = if nested.is_some() { StoredDtype::U8 } else { StoredDtype::F32 };
+        let absmax = self.part(ABSMAX, dtype, blocks)?.clone();
+        let scales = match &nested {
+            Some(nested) if nested.is_ours() => ScaleBits::Nested,
+            _ => ScaleBits::Plain,
+        };
+        let layout = Nf4Layout { block_size: state.blocksize, scales };
+        Ok(Packed { layout, dims, codes: codes.clone(), absmax, nested })
+    }
+
+    fn state(&self, kind: &str) -> Result<State> {
+        let other = |kind: &str| Err(self.fault(PackedFault::Kind(kind.to_owned())));
+        if kind != NF4 {
+            return other(kind);
+        }
+        let (info, place) = self.state;
+        let refused = |reason| self.fault(PackedFault::State(reason));
+        if info.bytes > STATE_BYTES_MAX {
+            return Err(refused(format!("{} bytes are too many", info.bytes)));
+        }
+        let text = bytes(self.files, info, place)?;
+        let state: State =
+            serde_json::from_slice(&text).map_err(|error| refused(json::cause(&error)))?;
+        if state.quant_type != NF4 {
+            return other(&state.quant_type);
+        }
+        Ok(state)
+    }
+
+    fn nested(&self, state: &State, size: usize, blocks: usize) -> Result<Nested> {
+        if size != NESTED_BLOCK_SIZE {
+            let needed = NESTED_BLOCK_SIZE.to_string();
+            return Err(self.fault(wrong_key("nested_blocksize", size, needed)));
+        }
+        let offset = state.offset().map_err(|fault| self.fault(fault))?;
+        let table = self.part(NESTED_QUANT_MAP, StoredDtype::F32, DYNAMIC_CODE.len())?;
+        let table = self.floats(table)?;
+        if !table.iter().all(|value| value.is_finite()) {
+            return Err(self.fault(PackedFault::Table(NESTED_QUANT_MAP)));
+        }
+        let n = blocks.div_ceil(NESTED_BLOCK_SIZE);
+        let absmax = self.part(NESTED_ABSMAX, StoredDtype::F32, n)?.clone();
+        Ok(Nested { absmax, offset, table })
+    }
+
+    /// A part of so many values.
+    fn part(&self, part: &'static str, dtype: StoredDtype, values: usize) -> Result<&Part> {
+        let found = self.by_name.get(format!("{}.{part}", self.weight).as_str());
+        let found = *found.ok_or_else(|| self.fault(PackedFault::Lacks(part)))?;
+        // Both dtypes have blocks of one value; the product can't be more than 4 bytes of each code.
+        let needed = values * dtype.block().1;
+        match found.0.dtype == dtype && found.0.bytes == needed {
+            true => Ok(found),
+            false => Err(self.size(&found.0, part, needed, dtype.name())),
+        }
+    }
+
+    fn floats(&self, part: &Part) -> Result<Vec<f32>> {
+        floats(self.files, part)
+    }
+
+    fn size(
+        &self,
+        found: &TensorInfo,
+        part: &'static str,
+        needed: usize,
+        needed_dtype: &'static str,
+    ) -> FormatError {
+        let TensorInfo { bytes, dtype, .. } = *found;
+        self.fault(PackedFault::Size { part, bytes, dtype, needed, needed_dtype })
+    }
+
+    fn fault(&self, what: PackedFault) -> FormatError {
+        let path = self.files[self.state.1.file].path.clone();
+        FormatError::Packed { path, tensor: self.weight.into(), what: Box::new(what) }
+    }
+}
+
+impl Packed {
+    /// The weight where it lies; parts that lie askew or in another order are copied.
+    pub fn matrix(&self, files: &[MappedFile]) -> Result<Nf4Matrix> {
+        let scales = match &self.nested {
+            None => OwnedScales::Plain(mapped(files, &self.absmax, floats)?),
+            Some(nested) => {
+                let codes = mapped(files, &self.absmax, bytes_in_memory)?;
+                let absmax2 = mapped(files, &nested.absmax, floats)?;
+                match self.layout.scales {
+                    ScaleBits::Nested => {
+                        OwnedScales::Nested { codes, absmax2, offset: nested.offset }
+                    }
+                    ScaleBits::Plain => {
+                        OwnedScales::Plain(Values::Memory(nested.unpack(&codes, &absmax2)))
+                    }
+                }
+            }
+        };
+        let codes = mapped(files, &self.codes, bytes_in_memory)?;
+        Ok(Nf4Matrix::of_parts(codes, scales, self.layout, self.dims))
+    }
+}
+
+impl Nested {
+    /// Whether the codes mean what the kernels' own mean.
+    fn is_ours(&self) -> bool {
+        same_bits(&self.table, &DYNAMIC_CODE)
+    }
+
+    /// The maxima of a table that is not the kernels': they are kept in f32, as they are computed with.
+    ///
+    /// `absmax[b] = table[q[b]] · absmax2[b / 256] + offset`, product and sum rounded one after the other.
+    fn unpack(&self, codes: &[u8], absmax2: &[f32]) -> Vec<f32> {
+        let blocks = codes.chunks(NESTED_BLOCK_SIZE).zip(absmax2);
+        let value = |q: u8, absmax2: f32| self.table[usize::from(q)] * absmax2 + self.offset;
+        blocks.flat_map(|(codes, &max)| codes.iter().map(move |&q| value(q, max))).collect()
+    }
+}
+
+fn same_bits(a: &[f32], b: &[f32]) -> bool {
+    a.iter().map(|x| x.to_bits()).eq(b.iter().map(|x| x.to_bits()))
+}
+
+/// A part in the map, or as `copy` reads it.
+fn mapped<T: AnyBitPattern>(
+    files: &[MappedFile],
+    part: &Part,
+    copy: fn(&[MappedFile], &Part) -> Result<Vec<T>>,
+) -> Result<Values<T>> {
+    let (info, Place { file, begin, rows }) = part;
+    let there = (*rows == RowOrder::AsIs)
+        .then(|| Values::mapped(files[*file].map.clone(), *begin..begin + info.bytes))
+        .flatten();
+    there.map_or_else(|| Ok(Values::Memory(copy(files, part)?)), Ok)
+}
+
+fn floats(files: &[MappedFile], (info, place): &Part) -> Result<Vec<f32>> {
+    let bytes = bytes(files, info, place)?;
+    read_values(&files[place.file].path, &info.name, info.dtype, &bytes)
+}
+
+fn bytes_in_memory(files: &[MappedFile], (info, place): &Part) -> Result<Vec<u8>> {
+    bytes(files, info, place).map(Cow::into_owned)
+}

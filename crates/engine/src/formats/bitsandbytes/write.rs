@@ -1,0 +1,141 @@
+//! Writes weights in 4 bits as bitsandbytes saves them: a safetensors file that it, and we, read.
+//!
+//! Knows no model. The order of the JSON's keys and the form of its numbers are Python's.
+
+use super::{ABSMAX, NESTED_ABSMAX, NESTED_QUANT_MAP, NF4, QUANT_MAP, STATE};
+use crate::formats::write::{TensorBytes, order, write_atomically, write_safetensors};
+use crate::formats::{FormatError, StoredDtype};
+use crate::nf4::Nf4Matrix;
+use kernels::nf4::{CODE, DYNAMIC_CODE, NESTED_BLOCK_SIZE, Scales};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// A part of a weight, to be written.
+struct Part<'a> {
+    name: String,
+    dtype: StoredDtype,
+    shape: Vec<usize>,
+    bytes: Cow<'a, [u8]>,
+}
+
+impl Part<'_> {
+    fn tensor(&self) -> TensorBytes<'_> {
+        let Part { name, dtype, shape, bytes } = self;
+        TensorBytes { name, dtype: *dtype, shape, bytes }
+    }
+}
+
+/// Writes the weights under their names, with these metadata and a `checksum` of all bytes after the header.
+///
+/// Errors: what the disk refuses. The file appears whole or not at all.
+pub fn write_packed(
+    path: &Path,
+    weights: &[(String, &Nf4Matrix)],
+    mut metadata: BTreeMap<String, String>,
+) -> Result<(), FormatError> {
+    let parts: Vec<Part> = weights.iter().flat_map(|(name, matrix)| parts(name, matrix)).collect();
+    let tensors: Vec<TensorBytes> = parts.iter().map(Part::tensor).collect();
+    metadata.insert(super::CHECKSUM.into(), checksum(&tensors));
+    write_atomically(path, |file| write_safetensors(file, &tensors, &metadata))
+}
+
+/// Of the tensors in the order of the file.
+fn checksum(tensors: &[TensorBytes]) -> String {
+    let mut hash = blake3::Hasher::new();
+    for i in order(tensors.iter().map(|tensor| (tensor.name, tensor.dtype))) {
+        hash.update_rayon(tensors[i].bytes);
+    }
+    hash.finalize().to_hex().to_string()
+}
+
+fn parts<'a>(name: &str, matrix: &'a Nf4Matrix) -> Vec<Part<'a>> {
+    let floats = |values: &'a [f32]| Cow::Borrowed(bytemuck::cast_slice::<f32, u8>(values));
+    let part = |suffix: &str, dtype, shape, bytes| {
+        let name = if suffix.is_empty() { name.to_owned() } else { format!("{name}.{suffix}") };
+        Part { name, dtype, shape, bytes }
+    };
+    let (codes, scales) = matrix.parts();
+    let mut parts = vec![
+        part("", StoredDtype::U8, vec![codes.len(), 1], Cow::Borrowed(codes)),
+        part(QUANT_MAP, StoredDtype::F32, vec![CODE.len()], floats(&CODE)),
+    ];
+    let mut offset = None;
+    match scales {
+        Scales::Plain(absmax) => {
+            parts.push(part(ABSMAX, StoredDtype::F32, vec![absmax.len()], floats(absmax)));
+        }
+        Scales::Nested { codes, absmax2, offset: nested } => {
+            let table = floats(&DYNAMIC_CODE);
+            parts.extend([
+                part(ABSMAX, StoredDtype::U8, vec![codes.len()], Cow::Borrowed(codes)),
+                part(NESTED_ABSMAX, StoredDtype::F32, vec![absmax2.len()], floats(absmax2)),
+                part(NESTED_QUANT_MAP, StoredDtype::F32, vec![DYNAMIC_CODE.len()], table),
+            ]);
+            offset = Some(nested);
+        }
+    }
+    let state = state(matrix, offset).into_bytes();
+    let name = format!("{name}{STATE}{NF4}");
+    parts.push(Part {
+        name,
+        dtype: StoredDtype::U8,
+        shape: vec![state.len()],
+        bytes: Cow::Owned(state),
+    });
+    parts
+}
+
+/// The JSON of a weight, as Python's `json.dumps` writes it. Unpacked values are f32 here.
+fn state(matrix: &Nf4Matrix, offset: Option<f32>) -> String {
+    let ((rows, cols), block) = (matrix.dims(), matrix.layout().block_size);
+    let nested = offset.map_or(String::new(), |offset| {
+        format!(
+            ", \"nested_blocksize\": {NESTED_BLOCK_SIZE}, \"nested_dtype\": \"float32\", \"nested_offset\": {}",
+            python_number(offset.into())
+        )
+    });
+    format!(
+        "{{\"quant_type\": \"{NF4}\", \"blocksize\": {block}, \"dtype\": \"float32\", \"shape\": [{rows}, {cols}]{nested}}}"
+    )
+}
+
+/// Python's `repr` of a float: the fewest digits, an exponent of two digits below 1e-4 and from 1e16 on.
+fn python_number(value: f64) -> String {
+    if value == 0.0 || (1e-4..1e16).contains(&value.abs()) {
+        return format!("{value:?}");
+    }
+    let text = format!("{value:e}");
+    match text.split_once('e') {
+        Some((digits, exponent)) => {
+            let (sign, exponent) = match exponent.strip_prefix('-') {
+                Some(exponent) => ('-', exponent),
+                None => ('+', exponent),
+            };
+            format!("{digits}e{sign}{exponent:0>2}")
+        }
+        None => text, // no number: NaN or infinity
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_those_of_python() {
+        for (value, text) in [
+            (0.6223958134651184, "0.6223958134651184"),
+            (1.0, "1.0"),
+            (0.0, "0.0"),
+            (1e-4, "0.0001"),
+            (5.9e-5, "5.9e-05"),
+            (-1.25e-12, "-1.25e-12"),
+            (1e-100, "1e-100"),
+            (1e16, "1e+16"),
+            (123456789012345.0, "123456789012345.0"),
+        ] {
+            assert_eq!(python_number(value), text);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Weights in 4 bits that an earlier start quantised and kept: found by what they are made of, else kept for the
+//! next start. Never decides what is quantised, and never fails a run: what can't be read is made again, what
+//! can't be written is reported.
+
+use super::quantize::Quantizer;
+use super::{Model, Source};
+use crate::families::Family;
+use crate::formats::{FormatError, PackedFile, write_packed};
+use crate::nf4::{Nf4Layout, Nf4Matrix};
+use crate::spec::DecoderSpec;
+use crate::speed;
+use crate::weight::Weight;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Raised whenever other codes follow from the same values: from another reader of a stored type, or from the
+/// quantiser.
+const CODEC: u32 = 1;
+const KEY: &str = "lora_train_key";
+const FOLDER: &str = "quantized";
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct CacheOptions {
+    /// None: in the user's cache folder.
+    pub dir: Option<PathBuf>,
+}
+
+/// What became of the cache.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CacheReport {
+    pub path: PathBuf,
+    pub bytes: u64,
+    pub outcome: CacheOutcome,
+    /// Why nothing could be kept.
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CacheOutcome {
+    Read,
+    Written,
+    Failed,
+}
+
+/// The place of a model's quantised weights, and the weights where they are there.
+pub struct QuantizedCache {
+    path: PathBuf,
+    key: String,
+    found: Option<PackedFile>,
+}
+
+impl QuantizedCache {
+    /// `None` where the model has nothing to be quantised, or there is no place for it. An entry that is
+    /// damaged, or of other weights, is removed.
+    pub fn find(
+        options: &CacheOptions,
+        files: &dyn Source,
+        quantizer: &Quantizer,
+        spec: &DecoderSpec,
+        family: &Family,
+    ) -> Option<QuantizedCache> {
+        let names = quantizer.tensors(spec, family);
+        let identity = files.identity(&names).filter(|_| !names.is_empty())?;
+        let layout = quantizer.layout;
+        let mut hash = blake3::Hasher::new();
+        hash.update(format!("{CODEC} {layout:?} {names:?} ").as_bytes());
+        let key = hash.update(identity.as_bytes()).finalize().to_hex()[..32].to_owned();
+        let dir = options.dir.clone().or_else(|| Some(speed::cache_folder()?.join(FOLDER)))?;
+        let path = dir.join(format!("{key}.safetensors"));
+        let mut cache = QuantizedCache { path, key, found: None };
+        if cache.path.exists() {
+            cache.found = PackedFile::open(&cache.path)
+                .ok()
+                .filter(|it| cache.holds(it, &names, layout, files));
+            if cache.found.is_none() {
+                // If it stays, the new one replaces it all the same.
+                let _ = std::fs::remove_file(&cache.path);
+            }
+        }
+        Some(cache)
+    }
+
+    fn holds(
+        &self,
+        found: &PackedFile,
+        names: &[String],
+        layout: Nf4Layout,
+        files: &dyn Source,
+    ) -> bool {
+        let fits = |name: &String| {
+            let shape = files.info(name).map(|info| info.shape.as_slice());
+            found.describe(name).is_some_and(|(has, (rows, cols))| {
+                has == layout && shape == Some(&[rows, cols][..])
+            })
+        };
+        found.metadata().get(KEY) == Some(&self.key) && names.iter().all(fits)
+    }
+
+    /// What an earlier start kept.
+    pub fn weights(&self) -> Option<&PackedFile> {
+        self.found.as_ref()
+    }
+
+    /// Writes the model's quantised weights, if they are not there yet.
+    pub fn keep(self, model: &Model) -> CacheReport {
+        let QuantizedCache { path, key, found } = self;
+        if let Some(found) = found {
+            let (bytes, outcome) = (found.bytes(), CacheOutcome::Read);
+            return CacheReport { path, bytes, outcome, reason: None };
+        }
+        let weights: Vec<(String, &Nf4Matrix)> = model
+            .block_linears()
+            .filter_map(|linear| match &linear.weight {
+                Weight::Nf4(matrix) => Some((format!("{}.weight", linear.name), matrix.as_ref())),
+                _ => None,
+            })
+            .collect();
+        let metadata = [("format", "pt"), (KEY, &key)].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let written = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        let written = written
+            .map_err(|source| FormatError::Write { path: path.clone(), source })
+            .and_then(|()| write_packed(&path, &weights, BTreeMap::from(metadata)));
+        let bytes = weights.iter().map(|(_, matrix)| matrix.bytes() as u64).sum();
+        let (outcome, reason) = match written {
+            Ok(()) => (CacheOutcome::Written, None),
+            Err(error) => (CacheOutcome::Failed, Some(error.to_string())),
+        };
+        CacheReport { path, bytes, outcome, reason }
+    }
+}

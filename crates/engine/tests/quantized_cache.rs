@@ -1,0 +1,185 @@
+//! The cache of quantised weights: the second start has the bits of the first, and an entry that is damaged,
+//! half-written or of other weights is never used.
+
+use engine::ctx::{Ctx, Precision, read};
+use engine::decoder::{self, MicroBatch};
+use engine::formats::{ModelFiles, PackedFile, StoredDtype};
+use engine::model::quantize::{QuantType, QuantizationOptions};
+use engine::model::quantized_cache::{CacheOptions, CacheOutcome, CacheReport};
+use engine::model::{self, Given, LoadOptions, Method, Model};
+use engine::signal::Signal;
+use engine::weight::Weight;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+/// A copy of a small model, and the cache's folder beside it; both go away.
+struct World(PathBuf);
+
+impl World {
+    fn new() -> World {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("lora-train-quantized-{}-{number}", std::process::id());
+        let world = World(std::env::temp_dir().join(name));
+        fs::create_dir_all(world.model()).expect("a folder");
+        let from =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../test/goldens/models/llama-bias");
+        for name in ["config.json", "model.safetensors"] {
+            fs::copy(from.join(name), world.model().join(name)).expect("a copy");
+        }
+        world
+    }
+
+    fn model(&self) -> PathBuf {
+        self.0.join("model")
+    }
+
+    fn weights(&self) -> PathBuf {
+        self.model().join("model.safetensors")
+    }
+
+    fn start(&self, quantization: &QuantizationOptions) -> (Model, CacheReport) {
+        let files = ModelFiles::open(&self.model()).expect("opens");
+        let cache = CacheOptions { dir: Some(self.0.join("cache")) };
+        let given = Given { vocab_rows: None, cache: Some(&cache) };
+        let load =
+            LoadOptions { method: &Method::Frozen, quantization: Some(quantization), seed: 0 };
+        let ctx = Ctx::cpu(Precision::F32);
+        let loaded = model::load_given(&ctx, &files, load, given, &Signal::default());
+        let loaded = loaded.expect("loads");
+        (loaded.model, loaded.cache.expect("something is quantised"))
+    }
+
+    fn entries(&self) -> Vec<PathBuf> {
+        let folder = fs::read_dir(self.0.join("cache")).expect("the cache");
+        folder.map(|entry| entry.expect("an entry").path()).collect()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn nf4(double_quant: bool, skip: &[&str]) -> QuantizationOptions {
+    let skip_modules = skip.iter().map(|&name| name.to_owned()).collect();
+    QuantizationOptions { quant_type: QuantType::Nf4, double_quant, block_size: 64, skip_modules }
+}
+
+fn logits(model: &mut Model) -> Vec<u32> {
+    let ids = vec![3, 1, 4, 1, 5, 9, 2, 6];
+    let batch = MicroBatch { labels: vec![-100; 8], ids, seq_starts: vec![0, 5, 8] };
+    let logits = decoder::logits(model, &batch, &Signal::default()).expect("logits");
+    let values = read::<f32, _>(&logits, <[f32]>::to_vec).expect("values");
+    values.into_iter().map(f32::to_bits).collect()
+}
+
+#[test]
+fn the_second_start_has_the_bits_of_the_first() {
+    for double_quant in [true, false] {
+        let world = World::new();
+        let options = nf4(double_quant, &["o_proj"]);
+        let (mut first, written) = world.start(&options);
+        assert_eq!((written.outcome, written.reason), (CacheOutcome::Written, None));
+        let (mut second, found) = world.start(&options);
+        assert_eq!((found.outcome, &found.path), (CacheOutcome::Read, &written.path));
+        assert_eq!(world.entries(), [written.path]);
+        for (a, b) in first.block_linears().zip(second.block_linears()) {
+            assert_eq!(a.weight.bytes(), b.weight.bytes());
+            let nf4 = |weight: &Weight| matches!(weight, Weight::Nf4(_));
+            assert_eq!(nf4(&a.weight), !a.name.ends_with("o_proj"));
+            assert_eq!(nf4(&a.weight), nf4(&b.weight), "{}", a.name);
+        }
+        assert_eq!(logits(&mut first), logits(&mut second));
+        assert_eq!(first.base_params, second.base_params);
+        assert!(second.unused_tensors.is_empty());
+    }
+}
+
+/// Bitsandbytes' own form: the file is read as part of any model.
+#[test]
+fn an_entry_is_a_file_of_bitsandbytes_form() {
+    let world = World::new();
+    let (model, report) = world.start(&nf4(true, &[]));
+    fs::copy(&report.path, world.weights()).expect("a copy");
+    let files = ModelFiles::open(&world.model()).expect("opens");
+    assert_eq!(files.tensors().len(), model.block_linears().count());
+    for linear in model.block_linears() {
+        let name = format!("{}.weight", linear.name);
+        assert_eq!(files.info(&name).map(|info| info.dtype), Some(StoredDtype::Nf4));
+        let expected = linear.weight.with_elements(|e| e.to_f32()).expect("values");
+        let (_, values) = files.read_f32(&name).expect("values");
+        assert!(values.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()));
+    }
+}
+
+#[test]
+fn other_options_and_other_weights_have_entries_of_their_own() {
+    let world = World::new();
+    let outcome = |options: &QuantizationOptions| world.start(options).1.outcome;
+    assert_eq!(outcome(&nf4(true, &[])), CacheOutcome::Written);
+    assert_eq!(outcome(&nf4(false, &[])), CacheOutcome::Written);
+    assert_eq!(outcome(&nf4(true, &["o_proj"])), CacheOutcome::Written);
+    assert_eq!(outcome(&nf4(true, &[])), CacheOutcome::Read);
+
+    // One byte of the last page, and the file's time as before.
+    let modified = fs::metadata(world.weights()).expect("the file").modified().expect("its time");
+    let changed = |at: usize, time: SystemTime| {
+        let mut bytes = fs::read(world.weights()).expect("the file");
+        bytes[at] ^= 1;
+        fs::write(world.weights(), bytes).expect("written");
+        let file = File::options().write(true).open(world.weights()).expect("the file");
+        file.set_modified(time).expect("its time is set");
+    };
+    let files = ModelFiles::open(&world.model()).expect("opens");
+    let middle = fs::read(world.weights()).expect("the file").len() / 2;
+    drop(files);
+    changed(middle, modified);
+    let sampled = outcome(&nf4(true, &[]));
+    assert_eq!(sampled, CacheOutcome::Written, "every page of so small a model counts");
+    changed(middle, modified);
+    assert_eq!(outcome(&nf4(true, &[])), CacheOutcome::Read, "the first one again");
+    // Another time alone is another file.
+    changed(0, modified + Duration::from_secs(1));
+    changed(0, modified + Duration::from_secs(1));
+    assert_eq!(outcome(&nf4(true, &[])), CacheOutcome::Written);
+}
+
+#[test]
+fn a_damaged_entry_is_removed_and_made_again() {
+    let world = World::new();
+    let options = nf4(true, &[]);
+    let (mut model, report) = world.start(&options);
+    let (expected, whole) = (logits(&mut model), fs::read(&report.path).expect("the entry"));
+    let mut damaged = vec![whole[..whole.len() - 1].to_vec(), vec![], b"text".to_vec()];
+    for at in [9, whole.len() / 3, whole.len() / 2, whole.len() - 1] {
+        damaged.push(whole.clone());
+        damaged.last_mut().expect("it was pushed")[at] ^= 4;
+    }
+    for bytes in damaged {
+        fs::write(&report.path, bytes).expect("damaged");
+        assert!(PackedFile::open(&report.path).is_err());
+        let (mut model, again) = world.start(&options);
+        assert_eq!(again.outcome, CacheOutcome::Written);
+        assert_eq!(logits(&mut model), expected);
+        assert_eq!(fs::read(&report.path).expect("the entry"), whole, "the same bytes");
+    }
+    // A whole entry of other weights, under this name.
+    let (_, other) = world.start(&nf4(false, &[]));
+    fs::copy(&other.path, &report.path).expect("a copy");
+    assert_eq!(world.start(&options).1.outcome, CacheOutcome::Written);
+    assert_eq!(fs::read(&report.path).expect("the entry"), whole);
+}
+
+#[test]
+fn a_place_that_can_not_be_written_ends_no_run() {
+    let world = World::new();
+    fs::write(world.0.join("cache"), "a file").expect("written");
+    let (mut model, report) = world.start(&nf4(true, &[]));
+    assert_eq!(report.outcome, CacheOutcome::Failed);
+    assert!(report.reason.is_some_and(|reason| reason.contains("cache")), "it is named");
+    assert_eq!(logits(&mut model).len(), 8 * model.spec.vocab_size);
+}
