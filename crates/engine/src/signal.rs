@@ -23,9 +23,9 @@ impl Signal {
         self.0.total.store(total + self.0.to_follow.swap(0, Relaxed), Relaxed);
     }
 
-    /// Work that goes on where the next count ends: it belongs to the same wait.
+    /// More work that goes on where the next count ends: it belongs to the same wait.
     pub fn expect(&self, more: u64) {
-        self.0.to_follow.store(more, Relaxed);
+        self.0.to_follow.fetch_add(more, Relaxed);
     }
 
     pub fn advance(&self, by: u64) {

@@ -47,8 +47,11 @@ impl World {
         let load =
             LoadOptions { method: &Method::Frozen, quantization: Some(quantization), seed: 0 };
         let ctx = Ctx::cpu(Precision::F32);
-        let loaded = model::load_given(&ctx, &files, load, given, &Signal::default());
-        let loaded = loaded.expect("loads");
+        let signal = Signal::default();
+        let loaded = model::load_given(&ctx, &files, load, given, &signal).expect("loads");
+        let (done, total) = signal.progress();
+        // An estimate from above, for the tables: in weights of a real size they don't show.
+        assert!(done <= total && total < done * 4 / 3, "counted {done} of {total}");
         (loaded.model, loaded.cache.expect("something is quantised"))
     }
 

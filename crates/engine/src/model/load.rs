@@ -85,6 +85,7 @@ pub fn load_given(
         }
         _ => None,
     };
+    signal.expect(cache.as_ref().map_or(0, QuantizedCache::bytes_to_write));
     signal.begin(files.tensors().iter().map(|t| t.bytes as u64).sum());
     let mut loader = Loader {
         ctx,
@@ -138,7 +139,7 @@ pub fn load_given(
         rope: None,
         spec,
     };
-    let cache = cache.map(|cache| cache.keep(&model));
+    let cache = cache.map(|cache| cache.keep(&model, signal));
     Ok(Loaded { model, cache })
 }
 

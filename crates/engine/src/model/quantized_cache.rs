@@ -7,6 +7,7 @@ use super::{Model, Source};
 use crate::families::Family;
 use crate::formats::{FormatError, PackedFile, write_packed};
 use crate::nf4::{Nf4Layout, Nf4Matrix};
+use crate::signal::Signal;
 use crate::spec::DecoderSpec;
 use crate::speed;
 use crate::weight::Weight;
@@ -19,6 +20,8 @@ use std::path::PathBuf;
 const CODEC: u32 = 1;
 const KEY: &str = "lora_train_key";
 const FOLDER: &str = "quantized";
+/// Of one weight: both tables and the JSON, about.
+const TABLE_BYTES: usize = 4 * (16 + 256) + 200;
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct CacheOptions {
@@ -49,6 +52,8 @@ pub struct QuantizedCache {
     path: PathBuf,
     key: String,
     found: Option<PackedFile>,
+    /// Of all weights in 4 bits, with their tables.
+    bytes: u64,
 }
 
 impl QuantizedCache {
@@ -69,7 +74,10 @@ impl QuantizedCache {
         let key = hash.update(identity.as_bytes()).finalize().to_hex()[..32].to_owned();
         let dir = options.dir.clone().or_else(|| Some(speed::cache_folder()?.join(FOLDER)))?;
         let path = dir.join(format!("{key}.safetensors"));
-        let mut cache = QuantizedCache { path, key, found: None };
+        let values = |name: &String| files.info(name).map_or(0, |info| info.shape.iter().product());
+        let bytes =
+            names.iter().map(|name| (layout.bytes(values(name)) + TABLE_BYTES) as u64).sum();
+        let mut cache = QuantizedCache { path, key, found: None, bytes };
         if cache.path.exists() {
             cache.found = PackedFile::open(&cache.path)
                 .ok()
@@ -103,9 +111,14 @@ impl QuantizedCache {
         self.found.as_ref()
     }
 
-    /// Writes the model's quantised weights, if they are not there yet.
-    pub fn keep(self, model: &Model) -> CacheReport {
-        let QuantizedCache { path, key, found } = self;
+    /// What [`QuantizedCache::keep`] will count.
+    pub fn bytes_to_write(&self) -> u64 {
+        if self.found.is_some() { 0 } else { self.bytes }
+    }
+
+    /// Writes the model's quantised weights, if they are not there yet; `signal` counts their bytes.
+    pub fn keep(self, model: &Model, signal: &Signal) -> CacheReport {
+        let QuantizedCache { path, key, found, .. } = self;
         if let Some(found) = found {
             let (bytes, outcome) = (found.bytes(), CacheOutcome::Read);
             return CacheReport { path, bytes, outcome, reason: None };
@@ -121,7 +134,7 @@ impl QuantizedCache {
         let written = path.parent().map_or(Ok(()), std::fs::create_dir_all);
         let written = written
             .map_err(|source| FormatError::Write { path: path.clone(), source })
-            .and_then(|()| write_packed(&path, &weights, BTreeMap::from(metadata)));
+            .and_then(|()| write_packed(&path, &weights, BTreeMap::from(metadata), signal));
         let bytes = weights.iter().map(|(_, matrix)| matrix.bytes() as u64).sum();
         let (outcome, reason) = match written {
             Ok(()) => (CacheOutcome::Written, None),

@@ -6,6 +6,7 @@ use super::{ABSMAX, NESTED_ABSMAX, NESTED_QUANT_MAP, NF4, QUANT_MAP, STATE};
 use crate::formats::write::{TensorBytes, order, write_atomically, write_safetensors};
 use crate::formats::{FormatError, StoredDtype};
 use crate::nf4::Nf4Matrix;
+use crate::signal::Signal;
 use kernels::nf4::{CODE, DYNAMIC_CODE, NESTED_BLOCK_SIZE, Scales};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -28,16 +29,20 @@ impl Part<'_> {
 
 /// Writes the weights under their names, with these metadata and a `checksum` of all bytes after the header.
 ///
-/// Errors: what the disk refuses. The file appears whole or not at all.
+/// Errors: what the disk refuses. The file appears whole or not at all. `signal` counts bytes.
 pub fn write_packed(
     path: &Path,
     weights: &[(String, &Nf4Matrix)],
     mut metadata: BTreeMap<String, String>,
+    signal: &Signal,
 ) -> Result<(), FormatError> {
     let parts: Vec<Part> = weights.iter().flat_map(|(name, matrix)| parts(name, matrix)).collect();
     let tensors: Vec<TensorBytes> = parts.iter().map(Part::tensor).collect();
     metadata.insert(super::CHECKSUM.into(), checksum(&tensors));
-    write_atomically(path, |file| write_safetensors(file, &tensors, &metadata))
+    write_atomically(path, |file| {
+        file.watch(signal);
+        write_safetensors(file, &tensors, &metadata)
+    })
 }
 
 /// Of the tensors in the order of the file.
