@@ -32,9 +32,6 @@ const load = async (): Promise<Native> => {
       'Run `npm run build:native` in the repository; it needs Rust (https://rustup.rs).',
     )
   }
-  // Read by the addon's allocator while it loads: a step frees and takes the same large blocks again and again,
-  // and giving them back to the system in between costs a page fault for each 4 KiB.
-  process.env.MIMALLOC_PURGE_DELAY ??= '-1'
   try {
     return (await import(file.href)) as Native
   } catch (cause) {
