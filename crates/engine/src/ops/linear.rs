@@ -10,7 +10,7 @@
 //! Shapes: x, dx `[N, I]` · y, dy `[N, O]` · w, dw `[O, I]` · b, db `[O]`.
 
 use super::low_rank::LowRank;
-use super::same_shape;
+use super::refuse;
 use crate::ctx::{Ctx, read, write};
 use crate::error::Result;
 use crate::weight::Weight;
@@ -194,6 +194,14 @@ fn rows_of(name: &'static str, x: &Tensor, cols: usize) -> Result<usize> {
     let (rows, _) = x.dims2()?;
     same_shape(name, x, &[rows, cols])?;
     Ok(rows)
+}
+
+/// Refuses a tensor of another shape.
+pub(super) fn same_shape(name: &'static str, x: &Tensor, shape: &[usize]) -> Result<()> {
+    if x.dims() == shape {
+        return Ok(());
+    }
+    refuse("linear", format!("{name} has shape {:?} instead of {shape:?}", x.dims()))
 }
 
 /// `y += x` where only candle ops reach: all clones of `y` see it.

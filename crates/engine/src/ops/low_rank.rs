@@ -1,7 +1,7 @@
 //! The product of low rank that an adapter adds to a linear's output or to the gradient of its input, as
 //! a term of the matrix product that makes it. Which product it is, `lora.rs` says.
 
-use super::same_shape;
+use super::linear::same_shape;
 use crate::ctx::read;
 use crate::error::Result;
 use candle_core::Tensor;

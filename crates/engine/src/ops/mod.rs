@@ -56,14 +56,6 @@ pub(crate) fn same_len<const K: usize>(op: &str, tensors: [&Tensor; K]) -> Resul
     }
 }
 
-/// Refuses a tensor of another shape.
-pub(crate) fn same_shape(name: &'static str, x: &Tensor, shape: &[usize]) -> Result<()> {
-    if x.dims() == shape {
-        return Ok(());
-    }
-    refuse("linear", format!("{name} has shape {:?} instead of {shape:?}", x.dims()))
-}
-
 /// Shapes come from the decoder, so a wrong one is our bug and an error of candle's kind.
 pub(crate) fn refuse<T>(op: &str, what: String) -> Result<T> {
     Err(candle_core::Error::Msg(format!("{op}: {what}")).into())
