@@ -201,7 +201,9 @@ impl<K: Kernel> Product<'_, K> {
         for i in rows.clone().step_by(K::MR) {
             let height = K::MR.min(rows.end - i);
             let width = height.next_multiple_of(K::ROW_STEP);
-            let panel = self.panel(self.terms[block.term].a, i, (height, width), block);
+            let a = self.terms[block.term].a;
+            let mut panel = self.panel(a, i, (height, width), block);
+            panel.ahead = K::MR * a.row_stride;
             self.kernel.pack_a(&panel, &mut a_packed[at..][..panel.words()]);
             at += panel.words();
         }
@@ -230,6 +232,7 @@ impl<K: Kernel> Product<'_, K> {
             k_stride: x.col_stride,
             k: block.len,
             k_words: block.words,
+            ahead: 0,
             encoding: self.kernel.encoding(),
         }
     }

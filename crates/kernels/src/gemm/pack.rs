@@ -42,6 +42,8 @@ pub(crate) struct Panel<'a> {
     pub(super) k: usize,
     /// Words of k of the packed panel; those past `k` are zero.
     pub(super) k_words: usize,
+    /// Elements from here to what will be packed next; 0 if nobody should ask for it meanwhile.
+    pub(super) ahead: usize,
     pub(super) encoding: Encoding,
 }
 
@@ -100,6 +102,10 @@ pub(super) trait PackOps: Copy {
     /// `out[p · width + lane] = from[lane][p]` for `p < words` and `lane < lanes`.
     fn transpose(self, from: &Lanes, words: usize, lanes: usize, out: &mut [u32], width: usize);
 
+    /// Asks for a cache line, where a set can.
+    #[inline(always)]
+    fn fetch(self, _address: *const u8) {}
+
     /// How NF4 codes become values; bf16 as [`PackOps::pairs`] rounds it.
     #[inline(always)]
     fn codes(self) -> impl CodeOps {
@@ -111,6 +117,15 @@ pub(super) trait PackOps: Copy {
     fn pairs(self, from: &[f32], out: &mut [u32]) {
         for (out, [low, high]) in out.iter_mut().zip(from.as_chunks::<2>().0) {
             *out = pair(low.to_bits(), high.to_bits());
+        }
+    }
+
+    /// Pairs of neighbours along the lanes become pairs along k: `out[2i]` holds the low halves of
+    /// `low[i]` and `high[i]`, `out[2i + 1]` the high halves.
+    #[inline(always)]
+    fn zip(self, low: &[u32], high: &[u32], out: &mut [u32]) {
+        for (out, (low, high)) in out.as_chunks_mut::<2>().0.iter_mut().zip(low.iter().zip(high)) {
+            *out = [low & 0xffff | high << 16, low >> 16 | high & 0xffff_0000];
         }
     }
 
@@ -176,6 +191,9 @@ fn pack_lanes<O: PackOps>(ops: O, source: impl Source, panel: &Panel, out: &mut 
             let k = (panel.k - p).min(STAGE * per_word);
             for (lane, row) in stage[..filled].iter_mut().enumerate() {
                 let start = panel.start + (first + lane) * panel.lane_stride + p;
+                if panel.ahead != 0 {
+                    source.fetch(ops, start + panel.ahead, k);
+                }
                 read_lane(ops, source, panel.encoding, (start, k), row);
             }
             let words = out.len() / panel.width;
@@ -209,13 +227,34 @@ fn read_lane<O: PackOps>(
     }
 }
 
-/// Lanes lie side by side (or anyhow): reads all lanes of one k after another.
+/// Lanes lie side by side (or anyhow): reads all lanes of one k, or of two, after another.
 #[inline(always)]
 fn pack_steps<O: PackOps>(ops: O, source: impl Source, panel: &Panel, out: &mut [u32]) {
+    // The width of most panels as a constant: half of the work would be loops and their ends.
+    match panel.lanes {
+        32 => pack_so_many_steps(ops, source, panel, 32, out),
+        16 => pack_so_many_steps(ops, source, panel, 16, out),
+        12 => pack_so_many_steps(ops, source, panel, 12, out),
+        8 => pack_so_many_steps(ops, source, panel, 8, out),
+        lanes => pack_so_many_steps(ops, source, panel, lanes, out),
+    }
+}
+
+#[inline(always)]
+fn pack_so_many_steps<O: PackOps>(
+    ops: O,
+    source: impl Source,
+    panel: &Panel,
+    lanes: usize,
+    out: &mut [u32],
+) {
+    if panel.encoding == Encoding::Pairs && panel.lane_stride == 1 {
+        return pack_pair_steps(ops, source, panel, lanes, out);
+    }
     let per_word = panel.encoding.per_word();
-    for (word, out) in out.chunks_mut(panel.width).enumerate() {
+    for (word, out) in out.chunks_exact_mut(panel.width).enumerate() {
         let p = word * per_word;
-        let (out, padding) = out.split_at_mut(panel.lanes);
+        let (out, padding) = out.split_at_mut(lanes);
         padding.fill(0);
         read_step(ops, source, panel, p, out);
         match panel.encoding {
@@ -223,12 +262,40 @@ fn pack_steps<O: PackOps>(ops: O, source: impl Source, panel: &Panel, out: &mut 
             Encoding::Rounded => out.iter_mut().for_each(|word| *word = round(*word)),
             Encoding::Pairs => {
                 let mut high = [0u32; STAGE];
-                let high = &mut high[..panel.lanes];
+                let high = &mut high[..lanes];
                 if p + 1 < panel.k {
                     read_step(ops, source, panel, p + 1, high);
                 }
                 ops.join(out, high);
             }
+        }
+    }
+}
+
+/// Lanes lie side by side: reads the lanes of two k as pairs along the lanes, then turns these.
+#[inline(always)]
+fn pack_pair_steps<O: PackOps>(
+    ops: O,
+    source: impl Source,
+    panel: &Panel,
+    lanes: usize,
+    out: &mut [u32],
+) {
+    let (mut low, mut high) = ([0u32; STAGE / 2], [0u32; STAGE / 2]);
+    let (low, high) = (&mut low[..lanes.div_ceil(2)], &mut high[..lanes.div_ceil(2)]);
+    for (word, out) in out.chunks_exact_mut(panel.width).enumerate() {
+        let start = panel.start + 2 * word * panel.k_stride;
+        read_lane(ops, source, Encoding::Pairs, (start, lanes), low);
+        if 2 * word + 1 < panel.k {
+            read_lane(ops, source, Encoding::Pairs, (start + panel.k_stride, lanes), high);
+        } else {
+            high.fill(0);
+        }
+        let (pairs, rest) = out.split_at_mut(lanes & !1);
+        ops.zip(&low[..lanes / 2], &high[..lanes / 2], pairs);
+        rest.fill(0);
+        if lanes % 2 == 1 {
+            rest[0] = low[lanes / 2] & 0xffff | high[lanes / 2] << 16;
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Packing for AVX2 and AVX-512: shells around the common bodies of `pack.rs`, and transpositions in
 //! registers. Nothing here multiplies.
 
+use super::x86::fetch_source;
 use super::pack::{GROUP, Lanes, PackOps, Panel, pack_panel, pack_tiles};
 use crate::nf4::{Avx2Codes, Avx512Codes, Bf16Codes, CodeOps};
 use std::arch::x86_64::*;
@@ -51,6 +52,11 @@ struct OpsAvx512(());
 
 impl PackOps for OpsAvx512 {
     #[inline(always)]
+    fn fetch(self, address: *const u8) {
+        fetch_source(address);
+    }
+
+    #[inline(always)]
     fn codes(self) -> impl CodeOps {
         // SAFETY: this value exists, so the caller is `pack_avx512`, which has `avx512f`, `bw`, `vl` and `dq`.
         unsafe { Avx512Codes::here() }
@@ -69,6 +75,11 @@ struct OpsBf16(());
 
 impl PackOps for OpsBf16 {
     #[inline(always)]
+    fn fetch(self, address: *const u8) {
+        fetch_source(address);
+    }
+
+    #[inline(always)]
     fn codes(self) -> impl CodeOps {
         // SAFETY: this value exists, so the caller has `avx512f`, `bw`, `vl`, `dq` and `bf16`.
         unsafe { Bf16Codes::here() }
@@ -84,6 +95,12 @@ impl PackOps for OpsBf16 {
     fn pairs(self, from: &[f32], out: &mut [u32]) {
         // SAFETY: this value exists, so the caller has `avx512f`, `bw` and `bf16`.
         unsafe { pairs_bf16(from, out) }
+    }
+
+    #[inline(always)]
+    fn zip(self, low: &[u32], high: &[u32], out: &mut [u32]) {
+        // SAFETY: this value exists, so the caller has `avx512f` and `bw`.
+        unsafe { zip_bf16(low, high, out) }
     }
 
     #[inline(always)]
@@ -123,6 +140,37 @@ fn pairs16(from: &[f32], out: &mut [u32]) {
         let words = as_words(_mm512_cvtne2ps_pbh(second, first));
         _mm512_mask_storeu_epi32(out.as_mut_ptr().cast(), lanes_mask(out.len()), words);
     }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn zip_bf16(low: &[u32], high: &[u32], out: &mut [u32]) {
+    assert!(low.len() == high.len() && out.len() == 2 * low.len());
+    let parts = low.chunks(16).zip(high.chunks(16)).zip(out.chunks_mut(32));
+    for ((low, high), out) in parts {
+        let mask = lanes_mask(low.len());
+        let halves = ((1u64 << out.len()) - 1) as u32;
+        // SAFETY: the masks load `low.len()` words, as many as `high` has, and store twice as many.
+        unsafe {
+            let x = _mm512_maskz_loadu_epi32(mask, low.as_ptr().cast());
+            let y = _mm512_maskz_loadu_epi32(mask, high.as_ptr().cast());
+            let first = _mm512_permutex2var_epi16(x, zip_order(0), y);
+            let second = _mm512_permutex2var_epi16(x, zip_order(16), y);
+            let to = out.as_mut_ptr();
+            _mm512_mask_storeu_epi32(to.cast(), halves as __mmask16, first);
+            let to = to.wrapping_add(16);
+            _mm512_mask_storeu_epi32(to.cast(), (halves >> 16) as __mmask16, second);
+        }
+    }
+}
+
+/// Halves `first`, `first + 1`, … of two vectors, in turn.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn zip_order(first: usize) -> __m512i {
+    let order: [u16; 32] = std::array::from_fn(|i| (first + i / 2 + i % 2 * 32) as u16);
+    // SAFETY: `order` is 512 bits.
+    unsafe { _mm512_loadu_si512(order.as_ptr().cast()) }
 }
 
 #[inline]
