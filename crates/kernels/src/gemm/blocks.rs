@@ -133,14 +133,13 @@ impl<K: Kernel> Product<'_, K> {
     /// Computes the rectangle `rows` × `cols` of `c`.
     fn task(&self, rows: Range<usize>, cols: Range<usize>) {
         let height = rows.len().next_multiple_of(K::ROW_STEP);
-        let longest = self.blocks.iter().map(|block| block.words).max().unwrap_or(0);
         let session = self.kernel.start();
         BUFFERS.with_borrow_mut(|[a_buffer, b_buffer]| {
             let mut first = true;
             for group in self.groups(height) {
                 let words: usize = group.iter().map(|block| block.words).sum();
                 let a_packed = aligned(a_buffer, height * words);
-                let b_packed = aligned(b_buffer, longest * K::NR);
+                let b_packed = aligned(b_buffer, words * K::NR);
                 let mut at = 0;
                 for block in group {
                     self.pack_rows(rows.clone(), block, &mut a_packed[at..]);
@@ -168,7 +167,7 @@ impl<K: Kernel> Product<'_, K> {
         })
     }
 
-    /// All panels of `b`, one after another, for the blocks of a group.
+    /// All panels of `b`, one after another, with all blocks of a group.
     fn columns(
         &self,
         session: &K::Session,
@@ -177,21 +176,18 @@ impl<K: Kernel> Product<'_, K> {
         (a_packed, b_packed): (&[u32], &mut [u32]),
         first: bool,
     ) {
-        let order = cols.clone().step_by(K::NR).flat_map(|j| (0..group.len()).map(move |i| (j, i)));
-        let mut panels = order.map(|(j, i)| (j, i, self.b_panel(j, cols, &group[i]))).peekable();
         let height = rows.len().next_multiple_of(K::ROW_STEP);
-        let mut at = 0;
-        while let Some((j, i, panel)) = panels.next() {
-            let b_packed = &mut b_packed[..panel.words()];
-            self.kernel.pack(&panel, b_packed);
-            at = if i == 0 { 0 } else { at };
-            let a_packed = &a_packed[at..][..height * group[i].words];
-            at += a_packed.len();
-            let store = if first && i == 0 { self.store } else { Store::Add };
-            let alpha = self.terms[group[i].term].alpha;
-            let next = panels.peek().map(|(_, _, panel)| panel);
-            let place = (rows.clone(), (j, panel.lanes));
-            self.column_of_tiles(session, place, (a_packed, b_packed), (alpha, store), next);
+        for j in cols.clone().step_by(K::NR) {
+            let mut rest = &mut *b_packed;
+            for block in group {
+                let panel = self.b_panel(j, cols, block);
+                let (b_packed, after) = rest.split_at_mut(panel.words());
+                self.kernel.pack(&panel, b_packed);
+                rest = after;
+            }
+            let width = K::NR.min(cols.end - j);
+            let next = (j + K::NR < cols.end).then(|| self.b_panel(j + K::NR, cols, &group[0]));
+            self.column_of_tiles(session, (rows, (j, width)), group, (a_packed, b_packed), first, next);
         }
     }
 
@@ -237,27 +233,37 @@ impl<K: Kernel> Product<'_, K> {
         }
     }
 
-    /// All tiles of one panel of `b`, for one block of k. Meanwhile the next panel is fetched.
+    /// All tiles of one panel of `b`, each for all blocks of a group: its part of `c` stays in the L1
+    /// cache meanwhile. Meanwhile the next panel is fetched.
     fn column_of_tiles(
         &self,
         session: &K::Session,
-        (rows, (j, width)): (Range<usize>, (usize, usize)),
+        (rows, (j, width)): (&Range<usize>, (usize, usize)),
+        group: &[Block],
         (a_packed, b_packed): (&[u32], &[u32]),
-        (alpha, store): (f32, Store),
-        next: Option<&Panel>,
+        first: bool,
+        next: Option<Panel>,
     ) {
-        let words = b_packed.len() / K::NR;
-        let tiles = rows.len().div_ceil(K::MR);
-        for (index, i) in rows.clone().step_by(K::MR).enumerate() {
-            if let Some(next) = next {
-                self.kernel.prefetch(next, index, tiles);
+        let all = rows.len().next_multiple_of(K::ROW_STEP);
+        let parts = rows.len().div_ceil(K::MR);
+        for (part, i) in rows.clone().step_by(K::MR).enumerate() {
+            if let Some(next) = &next {
+                self.kernel.prefetch(next, part, parts);
             }
             let height = K::MR.min(rows.end - i);
-            let a_panel = &a_packed[(i - rows.start) * words..]
-                [..height.next_multiple_of(K::ROW_STEP) * words];
-            // SAFETY: tasks have disjoint rectangles, and a task has one tile at a time.
-            let c = unsafe { self.c.tile((i, j), (height, width), (alpha, store)) };
-            self.kernel.tile(session, height, a_panel, b_packed, c);
+            let padded = height.next_multiple_of(K::ROW_STEP);
+            let (mut a_rest, mut b_rest) = (a_packed, b_packed);
+            for (index, block) in group.iter().enumerate() {
+                let a_panel = &a_rest[(i - rows.start) * block.words..][..padded * block.words];
+                let b_panel = &b_rest[..block.words * K::NR];
+                a_rest = &a_rest[all * block.words..];
+                b_rest = &b_rest[b_panel.len()..];
+                let store = if first && index == 0 { self.store } else { Store::Add };
+                let alpha = self.terms[block.term].alpha;
+                // SAFETY: tasks have disjoint rectangles, and a task has one tile at a time.
+                let c = unsafe { self.c.tile((i, j), (height, width), (alpha, store)) };
+                self.kernel.tile(session, height, a_panel, b_panel, c);
+            }
         }
     }
 }
