@@ -3,11 +3,12 @@
 //! ```text
 //! for each task: a rectangle of c            in parallel
 //!   for groups of blocks of all terms' k     as many as fit A_WORDS
-//!     pack a's rows of the group             stays in the L2 cache
+//!     pack a's rows of the group             read on and on from the L2 or L3 cache
 //!     for panels of NR columns
-//!       for blocks of k in the group
-//!         pack b's panel                     stays in the L1 cache
-//!         for panels of MR rows: microkernel
+//!       for runs of blocks                   as many as fit B_WORDS
+//!         pack b's panels of the run         stay in the L1 or L2 cache
+//!         for panels of MR rows              a tile of c stays in the L1 cache
+//!           for blocks of k in the run: microkernel
 //! ```
 //! Tasks share nothing that is written, so they need no barrier; a panel of `b` is packed again by
 //! each task of other rows, which costs as much as about PACK_COST multiply-adds an element. Which
@@ -64,7 +65,10 @@ impl Cut {
     /// products and what it packs counted.
     fn new<K: Kernel>(m: usize, n: usize, blocks: &[Block], threads: usize) -> Cut {
         let longest = blocks.iter().map(|block| block.words).max().unwrap_or(1);
-        let max_rows = (K::A_WORDS / longest / K::MR).max(1) * K::MR;
+        let all: usize = blocks.iter().map(|block| block.words).sum();
+        // All of k at a time, so that c is passed once; but b is packed again by each cut of rows.
+        let fitting = (K::A_WORDS / all).max(K::A_ROWS_MIN).min(K::A_WORDS / longest);
+        let max_rows = (fitting / K::MR).max(1) * K::MR;
         let min_row_cuts = m.div_ceil(max_rows);
         let k = blocks.iter().map(|block| block.len).sum();
         let work = m.saturating_mul(n).saturating_mul(k);
@@ -136,58 +140,58 @@ impl<K: Kernel> Product<'_, K> {
         let session = self.kernel.start();
         BUFFERS.with_borrow_mut(|[a_buffer, b_buffer]| {
             let mut first = true;
-            for group in self.groups(height) {
-                let words: usize = group.iter().map(|block| block.words).sum();
-                let a_packed = aligned(a_buffer, height * words);
-                let b_packed = aligned(b_buffer, words * K::NR);
+            for group in runs(&self.blocks, K::A_WORDS / height) {
+                let a_packed = aligned(a_buffer, height * words_of(group));
                 let mut at = 0;
                 for block in group {
                     self.pack_rows(rows.clone(), block, &mut a_packed[at..]);
                     at += height * block.words;
                 }
-                self.columns(&session, (&rows, &cols), group, (a_packed, b_packed), first);
+                self.columns(&session, (&rows, &cols), group, (a_packed, b_buffer), first);
                 first = false;
             }
         });
     }
 
-    /// The blocks, as many at a time as `A_WORDS` have room for with so many rows.
-    fn groups(&self, height: usize) -> impl Iterator<Item = &[Block]> {
-        let mut rest = self.blocks.as_slice();
-        std::iter::from_fn(move || {
-            let mut words = 0;
-            let fits = |block: &&Block| {
-                words += height * block.words;
-                words <= K::A_WORDS
-            };
-            let count = rest.iter().take_while(fits).count().max(1).min(rest.len());
-            let (group, after) = rest.split_at(count);
-            rest = after;
-            (!group.is_empty()).then_some(group)
-        })
-    }
-
-    /// All panels of `b`, one after another, with all blocks of a group.
+    /// All panels of `b`, one after another, for the blocks of a group, as many as fit B_WORDS at a time.
     fn columns(
         &self,
         session: &K::Session,
         (rows, cols): (&Range<usize>, &Range<usize>),
         group: &[Block],
-        (a_packed, b_packed): (&[u32], &mut [u32]),
+        (a_packed, b_buffer): (&[u32], &mut Vec<u32>),
         first: bool,
     ) {
         let height = rows.len().next_multiple_of(K::ROW_STEP);
-        for j in cols.clone().step_by(K::NR) {
+        let parts = || runs(group, K::B_WORDS / K::NR);
+        let mut order =
+            cols.clone().step_by(K::NR).flat_map(|j| parts().map(move |part| (j, part)));
+        let mut next = order.next();
+        let mut at = 0;
+        while let Some((j, part)) = next {
+            let b_packed = aligned(b_buffer, words_of(part) * K::NR);
             let mut rest = &mut *b_packed;
-            for block in group {
+            for block in part {
                 let panel = self.b_panel(j, cols, block);
-                let (b_packed, after) = rest.split_at_mut(panel.words());
-                self.kernel.pack(&panel, b_packed);
+                let (packed, after) = rest.split_at_mut(panel.words());
+                self.kernel.pack(&panel, packed);
                 rest = after;
             }
-            let width = K::NR.min(cols.end - j);
-            let next = (j + K::NR < cols.end).then(|| self.b_panel(j + K::NR, cols, &group[0]));
-            self.column_of_tiles(session, (rows, (j, width)), group, (a_packed, b_packed), first, next);
+            next = order.next();
+            let run = Run {
+                rows: rows.clone(),
+                cols: j..cols.end.min(j + K::NR),
+                blocks: part,
+                a_packed: &a_packed[at..][..height * words_of(part)],
+                b_packed,
+                store: if first && at == 0 { self.store } else { Store::Add },
+            };
+            self.column_of_tiles(session, run, |index, count| {
+                for (j, block) in next.iter().flat_map(|(j, part)| part.iter().map(|x| (*j, x))) {
+                    self.kernel.prefetch(&self.b_panel(j, cols, block), index, count);
+                }
+            });
+            at = (at + height * words_of(part)) % a_packed.len();
         }
     }
 
@@ -233,39 +237,60 @@ impl<K: Kernel> Product<'_, K> {
         }
     }
 
-    /// All tiles of one panel of `b`, each for all blocks of a group: its part of `c` stays in the L1
-    /// cache meanwhile. Meanwhile the next panel is fetched.
-    fn column_of_tiles(
-        &self,
-        session: &K::Session,
-        (rows, (j, width)): (&Range<usize>, (usize, usize)),
-        group: &[Block],
-        (a_packed, b_packed): (&[u32], &[u32]),
-        first: bool,
-        next: Option<Panel>,
-    ) {
-        let all = rows.len().next_multiple_of(K::ROW_STEP);
-        let parts = rows.len().div_ceil(K::MR);
-        for (part, i) in rows.clone().step_by(K::MR).enumerate() {
-            if let Some(next) = &next {
-                self.kernel.prefetch(next, part, parts);
-            }
-            let height = K::MR.min(rows.end - i);
-            let padded = height.next_multiple_of(K::ROW_STEP);
-            let (mut a_rest, mut b_rest) = (a_packed, b_packed);
-            for (index, block) in group.iter().enumerate() {
-                let a_panel = &a_rest[(i - rows.start) * block.words..][..padded * block.words];
-                let b_panel = &b_rest[..block.words * K::NR];
-                a_rest = &a_rest[all * block.words..];
-                b_rest = &b_rest[b_panel.len()..];
-                let store = if first && index == 0 { self.store } else { Store::Add };
+    /// All tiles of one panel of `b`. Each is computed for all blocks before the next, so that its part
+    /// of `c` stays in the L1 cache. `fetch` asks for a part of what will be packed then.
+    fn column_of_tiles(&self, session: &K::Session, run: Run, fetch: impl Fn(usize, usize)) {
+        let tiles = run.rows.len().div_ceil(K::MR);
+        let height = run.rows.len().next_multiple_of(K::ROW_STEP);
+        for (index, i) in run.rows.clone().step_by(K::MR).enumerate() {
+            fetch(index, tiles);
+            let rows = K::MR.min(run.rows.end - i);
+            let (mut a, mut b, mut store) = (run.a_packed, run.b_packed, run.store);
+            for block in run.blocks {
+                let a_panel = &a[(i - run.rows.start) * block.words..]
+                    [..rows.next_multiple_of(K::ROW_STEP) * block.words];
+                let b_panel = &b[..block.words * K::NR];
                 let alpha = self.terms[block.term].alpha;
+                let (corner, size) = ((i, run.cols.start), (rows, run.cols.len()));
                 // SAFETY: tasks have disjoint rectangles, and a task has one tile at a time.
-                let c = unsafe { self.c.tile((i, j), (height, width), (alpha, store)) };
-                self.kernel.tile(session, height, a_panel, b_panel, c);
+                let c = unsafe { self.c.tile(corner, size, (alpha, store)) };
+                self.kernel.tile(session, rows, a_panel, b_panel, c);
+                (a, b) = (&a[height * block.words..], &b[block.words * K::NR..]);
+                store = Store::Add;
             }
         }
     }
+}
+
+/// The tiles of one panel of `b`, for some blocks of k.
+struct Run<'a> {
+    rows: Range<usize>,
+    cols: Range<usize>,
+    blocks: &'a [Block],
+    /// `a`'s rows and `b`'s panel, one block after another.
+    a_packed: &'a [u32],
+    b_packed: &'a [u32],
+    store: Store,
+}
+
+fn words_of(blocks: &[Block]) -> usize {
+    blocks.iter().map(|block| block.words).sum()
+}
+
+/// The blocks in runs of at most `words_max` words, or of one.
+fn runs(blocks: &[Block], words_max: usize) -> impl Iterator<Item = &[Block]> {
+    let mut rest = blocks;
+    std::iter::from_fn(move || {
+        let mut words = 0;
+        let fits = |block: &&Block| {
+            words += block.words;
+            words <= words_max
+        };
+        let count = rest.iter().take_while(fits).count().max(1).min(rest.len());
+        let (run, after) = rest.split_at(count);
+        rest = after;
+        (!run.is_empty()).then_some(run)
+    })
 }
 
 /// `len` words of the buffer from a 64-byte boundary on: a vector load then touches one cache line.

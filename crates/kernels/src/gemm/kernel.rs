@@ -29,9 +29,15 @@ pub(crate) trait Kernel: Copy + Send + Sync {
     /// with one of `a` fits the L1 cache. It decides the rounding, so it is a constant; a multiple
     /// of `K_STEP`.
     const K_BLOCK: usize;
-    /// Words of packed `a` that a task holds: with a panel of `b` well inside of the L2 cache, which
-    /// has 1 MiB at least.
-    const A_WORDS: usize = 160 * 1024;
+    /// Words of packed `a` that a task holds, 2 MiB. A tile reads 12 rows in a run while it computes 32
+    /// columns: at 2 bytes a cycle the L3 cache is near enough.
+    const A_WORDS: usize = 512 * 1024;
+    /// Rows of `a` that a task packs rather than all of k: with fewer, packing `b` again would cost
+    /// more than the passes over `c`.
+    const A_ROWS_MIN: usize = 720;
+    /// Words of packed `b` that a task holds, 256 KiB: so that a tile of `c` is passed for all blocks of
+    /// k while it lies in the L1 cache.
+    const B_WORDS: usize = 64 * 1024;
     /// Multiply-adds in the time that packing one element takes, about.
     const PACK_COST: usize = 16;
     /// Multiplications and additions of one round of [`Kernel::spin`].

@@ -1,8 +1,8 @@
 //! Packing for AVX2 and AVX-512: shells around the common bodies of `pack.rs`, and transpositions in
 //! registers. Nothing here multiplies.
 
-use super::x86::fetch_source;
 use super::pack::{GROUP, Lanes, PackOps, Panel, pack_panel, pack_tiles};
+use super::x86::fetch_source;
 use crate::nf4::{Avx2Codes, Avx512Codes, Bf16Codes, CodeOps};
 use std::arch::x86_64::*;
 
