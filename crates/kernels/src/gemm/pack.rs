@@ -97,14 +97,30 @@ pub(super) const GROUP: usize = 16;
 /// `STAGE` words of each of `GROUP` lanes.
 pub(super) type Lanes = [[u32; STAGE]; GROUP];
 
+/// At most `GROUP` lanes that are contiguous along k, as they lie in memory and in a panel.
+pub(super) struct Strip {
+    pub(super) start: usize,
+    pub(super) lane_stride: usize,
+    /// Lanes that there are, and lanes that are packed: the others are zero.
+    pub(super) filled: usize,
+    pub(super) lanes: usize,
+    pub(super) k: usize,
+    /// Words from one k to the next in the panel.
+    pub(super) width: usize,
+    /// See [`Panel::ahead`].
+    pub(super) ahead: usize,
+}
+
 /// What an instruction set does in registers while a panel is packed.
 pub(super) trait PackOps: Copy {
     /// `out[p · width + lane] = from[lane][p]` for `p < words` and `lane < lanes`.
     fn transpose(self, from: &Lanes, words: usize, lanes: usize, out: &mut [u32], width: usize);
 
-    /// Asks for a cache line, where a set can.
+    /// Packs the lanes of a strip in registers alone, where a set can; else does nothing and says `false`.
     #[inline(always)]
-    fn fetch(self, _address: *const u8) {}
+    fn pack_strip(self, _: Encoding, _from: &[f32], _: &Strip, _out: &mut [u32]) -> bool {
+        false
+    }
 
     /// How NF4 codes become values; bf16 as [`PackOps::pairs`] rounds it.
     #[inline(always)]
@@ -177,28 +193,46 @@ fn pack_source<O: PackOps>(ops: O, source: impl Source, panel: &Panel, out: &mut
     }
 }
 
-/// Lanes are contiguous: reads a run of each, then transposes.
+/// Lanes are contiguous: packs 16 of them after another.
 #[inline(always)]
 fn pack_lanes<O: PackOps>(ops: O, source: impl Source, panel: &Panel, out: &mut [u32]) {
-    let per_word = panel.encoding.per_word();
-    let mut stage = [[0u32; STAGE]; GROUP];
     for first in (0..panel.width).step_by(GROUP) {
         let lanes = GROUP.min(panel.width - first);
-        let filled = panel.lanes.saturating_sub(first).min(lanes);
-        stage[filled..lanes].fill([0; STAGE]);
-        for (chunk, out) in out.chunks_mut(STAGE * panel.width).enumerate() {
-            let p = chunk * STAGE * per_word;
-            let k = (panel.k - p).min(STAGE * per_word);
-            for (lane, row) in stage[..filled].iter_mut().enumerate() {
-                let start = panel.start + (first + lane) * panel.lane_stride + p;
-                if panel.ahead != 0 {
-                    source.fetch(ops, start + panel.ahead, k);
-                }
-                read_lane(ops, source, panel.encoding, (start, k), row);
-            }
-            let words = out.len() / panel.width;
-            ops.transpose(&stage, words, lanes, &mut out[first..], panel.width);
+        let strip = Strip {
+            start: panel.start + first * panel.lane_stride,
+            lane_stride: panel.lane_stride,
+            filled: panel.lanes.saturating_sub(first).min(lanes),
+            lanes,
+            k: panel.k,
+            width: panel.width,
+            ahead: panel.ahead,
+        };
+        let out = &mut out[first..];
+        if !source.pack_strip(ops, panel.encoding, &strip, out) {
+            pack_staged(ops, source, panel.encoding, &strip, out);
         }
+    }
+}
+
+/// Reads a run of each lane, then transposes.
+#[inline(always)]
+fn pack_staged<O: PackOps>(
+    ops: O,
+    source: impl Source,
+    encoding: Encoding,
+    strip: &Strip,
+    out: &mut [u32],
+) {
+    let per_word = encoding.per_word();
+    let mut stage = [[0u32; STAGE]; GROUP];
+    for (chunk, p) in (0..strip.k).step_by(STAGE * per_word).enumerate() {
+        let k = (strip.k - p).min(STAGE * per_word);
+        for (lane, row) in stage[..strip.filled].iter_mut().enumerate() {
+            let start = strip.start + lane * strip.lane_stride + p;
+            read_lane(ops, source, encoding, (start, k), row);
+        }
+        let out = &mut out[chunk * STAGE * strip.width..];
+        ops.transpose(&stage, k.div_ceil(per_word), strip.lanes, out, strip.width);
     }
 }
 

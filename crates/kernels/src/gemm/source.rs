@@ -1,7 +1,7 @@
 //! Reading stored elements as f32: one impl for each type that a weight is stored in. Packs nothing.
 
 use super::Elements;
-use super::pack::{PackOps, PlainOps, STAGE};
+use super::pack::{Encoding, PackOps, PlainOps, STAGE, Strip};
 use crate::nf4::Nf4Blocks;
 use half::{bf16, f16};
 
@@ -10,9 +10,11 @@ pub(super) trait Source: Copy {
     /// The bits of the f32 values of the `out.len()` elements from `start` on.
     fn read(self, ops: impl PackOps, start: usize, out: &mut [u32]);
 
-    /// Asks for the cache lines of `len` elements from `start` on, which may lie outside.
+    /// Packs the lanes of a strip in registers alone, where a set can; else does nothing and says `false`.
     #[inline(always)]
-    fn fetch(self, _ops: impl PackOps, _start: usize, _len: usize) {}
+    fn pack_strip(self, _: impl PackOps, _: Encoding, _: &Strip, _out: &mut [u32]) -> bool {
+        false
+    }
 
     /// The same as pairs of bf16: `out.len()` words, twice as many elements.
     #[inline(always)]
@@ -38,11 +40,14 @@ impl Source for &[f32] {
     }
 
     #[inline(always)]
-    fn fetch(self, ops: impl PackOps, start: usize, len: usize) {
-        let first = self.as_ptr().wrapping_add(start);
-        for at in (0..len).step_by(16) {
-            ops.fetch(first.wrapping_add(at).cast());
-        }
+    fn pack_strip(
+        self,
+        ops: impl PackOps,
+        encoding: Encoding,
+        strip: &Strip,
+        out: &mut [u32],
+    ) -> bool {
+        ops.pack_strip(encoding, self, strip, out)
     }
 
     #[inline(always)]
