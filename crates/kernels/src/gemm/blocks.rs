@@ -163,6 +163,7 @@ impl<K: Kernel> Product<'_, K> {
         first: bool,
     ) {
         let height = rows.len().next_multiple_of(K::ROW_STEP);
+        let few_tiles = rows.len() <= 4 * K::MR;
         let parts = || runs(group, K::B_WORDS / K::NR);
         let mut order =
             cols.clone().step_by(K::NR).flat_map(|j| parts().map(move |part| (j, part)));
@@ -172,7 +173,10 @@ impl<K: Kernel> Product<'_, K> {
             let b_packed = aligned(b_buffer, words_of(part) * K::NR);
             let mut rest = &mut *b_packed;
             for block in part {
-                let panel = self.b_panel(j, cols, block);
+                let mut panel = self.b_panel(j, cols, block);
+                if few_tiles {
+                    panel.ahead = K::NR * panel.lane_stride;
+                }
                 let (packed, after) = rest.split_at_mut(panel.words());
                 self.kernel.pack(&panel, packed);
                 rest = after;
@@ -187,6 +191,9 @@ impl<K: Kernel> Product<'_, K> {
                 store: if first && at == 0 { self.store } else { Store::Add },
             };
             self.column_of_tiles(session, run, |index, count| {
+                if few_tiles {
+                    return;
+                }
                 for (j, block) in next.iter().flat_map(|(j, part)| part.iter().map(|x| (*j, x))) {
                     self.kernel.prefetch(&self.b_panel(j, cols, block), index, count);
                 }

@@ -116,6 +116,10 @@ pub(super) trait PackOps: Copy {
     /// `out[p · width + lane] = from[lane][p]` for `p < words` and `lane < lanes`.
     fn transpose(self, from: &Lanes, words: usize, lanes: usize, out: &mut [u32], width: usize);
 
+    /// Asks for a cache line, where a set can.
+    #[inline(always)]
+    fn fetch(self, _address: *const u8) {}
+
     /// Packs the lanes of a strip in registers alone, where a set can; else does nothing and says `false`.
     #[inline(always)]
     fn pack_strip(self, _: Encoding, _from: &[f32], _: &Strip, _out: &mut [u32]) -> bool {
@@ -319,6 +323,10 @@ fn pack_pair_steps<O: PackOps>(
     let (low, high) = (&mut low[..lanes.div_ceil(2)], &mut high[..lanes.div_ceil(2)]);
     for (word, out) in out.chunks_exact_mut(panel.width).enumerate() {
         let start = panel.start + 2 * word * panel.k_stride;
+        if panel.ahead != 0 {
+            source.fetch(ops, start + panel.ahead, lanes);
+            source.fetch(ops, start + panel.k_stride + panel.ahead, lanes);
+        }
         read_lane(ops, source, Encoding::Pairs, (start, lanes), low);
         if 2 * word + 1 < panel.k {
             read_lane(ops, source, Encoding::Pairs, (start + panel.k_stride, lanes), high);

@@ -10,6 +10,10 @@ pub(super) trait Source: Copy {
     /// The bits of the f32 values of the `out.len()` elements from `start` on.
     fn read(self, ops: impl PackOps, start: usize, out: &mut [u32]);
 
+    /// Asks for the cache lines of `len` elements from `start` on, which may lie outside.
+    #[inline(always)]
+    fn fetch(self, _ops: impl PackOps, _start: usize, _len: usize) {}
+
     /// Packs the lanes of a strip in registers alone, where a set can; else does nothing and says `false`.
     #[inline(always)]
     fn pack_strip(self, _: impl PackOps, _: Encoding, _: &Strip, _out: &mut [u32]) -> bool {
@@ -36,6 +40,14 @@ impl Source for &[f32] {
         let run = &self[start..start + out.len()];
         for (out, x) in out.iter_mut().zip(run) {
             *out = x.to_bits();
+        }
+    }
+
+    #[inline(always)]
+    fn fetch(self, ops: impl PackOps, start: usize, len: usize) {
+        let first = self.as_ptr().wrapping_add(start);
+        for at in (0..len).step_by(16) {
+            ops.fetch(first.wrapping_add(at).cast());
         }
     }
 

@@ -52,6 +52,11 @@ struct OpsAvx512(());
 
 impl PackOps for OpsAvx512 {
     #[inline(always)]
+    fn fetch(self, address: *const u8) {
+        fetch_source(address);
+    }
+
+    #[inline(always)]
     fn pack_strip(self, encoding: Encoding, from: &[f32], strip: &Strip, out: &mut [u32]) -> bool {
         if encoding == Encoding::Exact {
             // SAFETY: this value exists, so the caller is `pack_avx512`, which has `avx512f`.
@@ -78,6 +83,11 @@ impl PackOps for OpsAvx512 {
 struct OpsBf16(());
 
 impl PackOps for OpsBf16 {
+    #[inline(always)]
+    fn fetch(self, address: *const u8) {
+        fetch_source(address);
+    }
+
     #[inline(always)]
     fn pack_strip(self, encoding: Encoding, from: &[f32], strip: &Strip, out: &mut [u32]) -> bool {
         if encoding == Encoding::Pairs {
