@@ -9,7 +9,8 @@
 //! offers no stable intrinsics for tiles: what touches them is assembly, and all of it is here.
 
 use super::kernel::{Kernel, Tile};
-use super::pack::{Encoding, Panel, TILE};
+use super::pack::{Encoding, Panel};
+use super::tiles::TILE;
 use super::x86::fetch_source;
 use super::x86_pack::{pack_bf16, pack_tiles_bf16};
 use crate::isa::Amx;

@@ -13,12 +13,17 @@ mod kernel;
 mod neon;
 mod pack;
 mod source;
+mod task;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 #[cfg(target_arch = "x86_64")]
 mod x86_pack;
+#[cfg(target_arch = "x86_64")]
+mod x86_strip;
 
 use crate::Isa;
 use crate::nf4::{self, Nf4Blocks};

@@ -1,8 +1,10 @@
 //! Packing for AVX2 and AVX-512: shells around the common bodies of `pack.rs`, and transpositions in
 //! registers. Nothing here multiplies.
 
-use super::pack::{Encoding, GROUP, Lanes, PackOps, Panel, Strip, pack_panel, pack_tiles};
+use super::pack::{Encoding, GROUP, Lanes, PackOps, Panel, Strip, pack_panel};
+use super::tiles::pack_tiles;
 use super::x86::fetch_source;
+use super::x86_strip::{strip_of_pairs, strip_of_words};
 use crate::nf4::{Avx2Codes, Avx512Codes, Bf16Codes, CodeOps};
 use std::arch::x86_64::*;
 
@@ -226,13 +228,13 @@ fn join16(low: &mut [u32], high: &[u32]) {
 
 /// The first `lanes` of 16.
 #[inline(always)]
-fn lanes_mask(lanes: usize) -> __mmask16 {
+pub(super) fn lanes_mask(lanes: usize) -> __mmask16 {
     ((1u32 << lanes) - 1) as __mmask16
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn as_words(pairs: __m512bh) -> __m512i {
+pub(super) fn as_words(pairs: __m512bh) -> __m512i {
     // SAFETY: both types are 512 bits of plain data.
     unsafe { std::mem::transmute(pairs) }
 }
@@ -285,88 +287,6 @@ fn columns8(r: [__m256; 8]) -> [__m256; 8] {
     })
 }
 
-/// The lanes of a strip as pairs, 32 elements of each at a time.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn strip_of_pairs(from: &[f32], strip: &Strip, out: &mut [u32]) {
-    strip.assert_inside(from, strip.k.div_ceil(2), out);
-    for p in (0..strip.k).step_by(32) {
-        let count = (strip.k - p).min(32);
-        let mask = u32::MAX >> (32 - count);
-        let rows: [__m512i; 16] = std::array::from_fn(|r| {
-            if r >= strip.filled {
-                return _mm512_setzero_si512();
-            }
-            let at = from.as_ptr().wrapping_add(strip.start + r * strip.lane_stride + p);
-            strip.fetch_ahead(at, 32);
-            // SAFETY: `assert_inside` checked the lanes, and the masks load `count` floats of one.
-            unsafe {
-                let first = _mm512_maskz_loadu_ps(mask as __mmask16, at);
-                let second = _mm512_maskz_loadu_ps((mask >> 16) as __mmask16, at.wrapping_add(16));
-                as_words(_mm512_cvtne2ps_pbh(second, first))
-            }
-        });
-        store_columns(rows, strip, (p / 2, count.div_ceil(2)), out);
-    }
-}
-
-/// The lanes of a strip as they are, 16 elements of each at a time.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn strip_of_words(from: &[f32], strip: &Strip, out: &mut [u32]) {
-    strip.assert_inside(from, strip.k, out);
-    for p in (0..strip.k).step_by(16) {
-        let count = (strip.k - p).min(16);
-        let rows: [__m512i; 16] = std::array::from_fn(|r| {
-            if r >= strip.filled {
-                return _mm512_setzero_si512();
-            }
-            let at = from.as_ptr().wrapping_add(strip.start + r * strip.lane_stride + p);
-            strip.fetch_ahead(at, 16);
-            // SAFETY: `assert_inside` checked the lanes, and the mask loads `count` words of one.
-            unsafe { _mm512_maskz_loadu_epi32(lanes_mask(count), at.cast()) }
-        });
-        store_columns(rows, strip, (p, count), out);
-    }
-}
-
-/// Words `first` to `first + count` of k, from one vector of words for each lane.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn store_columns(
-    rows: [__m512i; 16],
-    strip: &Strip,
-    (first, count): (usize, usize),
-    out: &mut [u32],
-) {
-    let mask = lanes_mask(strip.lanes);
-    for (i, column) in columns16(rows).into_iter().enumerate().take(count) {
-        let at = (first + i) * strip.width;
-        // SAFETY: the mask stores `lanes` words from `at` on, which `assert_inside` checked.
-        unsafe { _mm512_mask_storeu_epi32(out.as_mut_ptr().add(at).cast(), mask, column) };
-    }
-}
-
-impl Strip {
-    /// Panics unless all lanes lie in `from`, and `words` words of each fit `out`.
-    fn assert_inside(&self, from: &[f32], words: usize, out: &[u32]) {
-        assert!(self.k > 0 && self.filled <= self.lanes && self.lanes <= GROUP);
-        let last = self.start + self.filled.saturating_sub(1) * self.lane_stride + self.k;
-        assert!(self.filled == 0 || last <= from.len(), "packing: a lane outside of its operand");
-        assert!(out.len() >= (words - 1) * self.width + self.lanes, "packing: a short panel");
-    }
-
-    /// Asks for `len` elements of what will be packed next.
-    #[inline(always)]
-    fn fetch_ahead(&self, at: *const f32, len: usize) {
-        if self.ahead != 0 {
-            for line in (0..len).step_by(16) {
-                fetch_source(at.wrapping_add(self.ahead + line).cast());
-            }
-        }
-    }
-}
-
 /// Blocks of 16 × 16 words.
 #[target_feature(enable = "avx512f")]
 fn transpose_avx512(from: &Lanes, words: usize, lanes: usize, out: &mut [u32], width: usize) {
@@ -385,7 +305,7 @@ fn transpose_avx512(from: &Lanes, words: usize, lanes: usize, out: &mut [u32], w
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn columns16(r: [__m512i; 16]) -> [__m512i; 16] {
+pub(super) fn columns16(r: [__m512i; 16]) -> [__m512i; 16] {
     // Pairs of rows, then fours, then the 128-bit quarters in two steps.
     let pairs: [__m512i; 16] = std::array::from_fn(|i| {
         let (x, y) = (r[i & !1], r[i | 1]);
