@@ -29,9 +29,9 @@ pub(crate) trait Kernel: Copy + Send + Sync {
     /// with one of `a` fits the L1 cache. It decides the rounding, so it is a constant; a multiple
     /// of `K_STEP`.
     const K_BLOCK: usize;
-    /// Words of packed `a` that a task holds, 1 MiB. A tile reads 12 rows in a run while it computes 32
+    /// Words of packed `a` that a task holds, 720 KiB. A tile reads 12 rows in a run while it computes 32
     /// columns: at 2 bytes a cycle the L3 cache is near enough.
-    const A_WORDS: usize = 256 * 1024;
+    const A_WORDS: usize = 180 * 1024;
     /// Rows of `a` that a task packs rather than all of k: with fewer, packing `b` again would cost
     /// more than the passes over `c`.
     const A_ROWS_MIN: usize = 720;

@@ -25,8 +25,11 @@ const FEW_TILES: usize = 4;
 /// Words of k that are packed for all columns before the next, where packing goes along the rows of `b`.
 const WORDS_AT_ONCE: usize = 16;
 
+/// Words of a buffer at first: more is rarely needed.
+const BUFFER_WORDS: usize = 320 * 1024;
+
 thread_local! {
-    /// Packed panels of `a` and `b`. They grow to `Kernel::A_WORDS` and a panel, and are used again.
+    /// Packed panels of `a` and `b`. They are made once and used again.
     static BUFFERS: RefCell<[Vec<u32>; 2]> = const { RefCell::new([const { Vec::new() }; 2]) };
 }
 
@@ -238,7 +241,9 @@ impl<K: Kernel> Product<'_, K> {
 /// `len` words of the buffer from a 64-byte boundary on: a vector load then touches one cache line.
 fn aligned(buffer: &mut Vec<u32>, len: usize) -> &mut [u32] {
     if buffer.len() < len + 16 {
-        buffer.resize(len + 16, 0);
+        // Once, and for good: pages that are never written to cost nothing, growing in steps would.
+        *buffer = Vec::new();
+        *buffer = vec![0; len.max(BUFFER_WORDS) + 16];
     }
     let offset = buffer.as_ptr().align_offset(64).min(16);
     &mut buffer[offset..offset + len]
