@@ -20,6 +20,10 @@ pub struct Avx512Bf16(());
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Amx(());
 
+/// Proof of `avx512vbmi`, and of all that [`Avx512`] proves. A part of the sets that have it, not one more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Avx512Vbmi(());
+
 /// Proof of `neon`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Neon(());
@@ -78,6 +82,15 @@ impl Isa {
             Isa::Avx512Bf16(_) | Isa::Amx(_) => Isa::Avx512(Avx512(())),
             isa => isa,
         }
+    }
+
+    /// Whether this set and this CPU permute bytes over a whole register.
+    pub(crate) fn vbmi(self) -> Option<Avx512Vbmi> {
+        #[cfg(target_arch = "x86_64")]
+        if matches!(self.for_f32(), Isa::Avx512(_)) && is_x86_feature_detected!("avx512vbmi") {
+            return Some(Avx512Vbmi(()));
+        }
+        None
     }
 
     pub fn name(self) -> &'static str {

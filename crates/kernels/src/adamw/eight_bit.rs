@@ -61,12 +61,21 @@ pub fn adamw8(isa: Isa, step: &AdamWStep, p: &mut [f32], g: &[f32], [m, v]: [Mom
         .for_each(|((p, g), (m, v))| chunk(isa, factors, p, g, m, v));
 }
 
+/// Updates some whole blocks, and perhaps a last one that is not full.
+fn chunk(isa: Isa, f: Factors, p: &mut [f32], g: &[f32], m: Moment8, v: Moment8) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(token) = isa.vbmi() {
+        return super::vbmi::chunk(token, f, p, g, m, v);
+    }
+    loops(isa, f, p, g, m, v);
+}
+
 shells! {
-    fn chunk(factors: Factors, p: &mut [f32], g: &[f32], m: Moment8, v: Moment8) = chunk_body;
+    fn loops(factors: Factors, p: &mut [f32], g: &[f32], m: Moment8, v: Moment8) = loops_body;
 }
 
 #[inline(always)]
-fn chunk_body(f: Factors, p: &mut [f32], g: &[f32], m: Moment8, v: Moment8) {
+pub(super) fn loops_body(f: Factors, p: &mut [f32], g: &[f32], m: Moment8, v: Moment8) {
     let mut exact = Exact { m: [0.0; BLOCK_SIZE], v: [0.0; BLOCK_SIZE] };
     let mut codes = Codes { m: [0; BLOCK_SIZE], v: [0; BLOCK_SIZE] };
     let values = p.chunks_mut(BLOCK_SIZE).zip(g.chunks(BLOCK_SIZE));
@@ -86,9 +95,10 @@ fn chunk_body(f: Factors, p: &mut [f32], g: &[f32], m: Moment8, v: Moment8) {
 }
 
 /// The moments of a block before they are rounded.
-struct Exact {
-    m: [f32; BLOCK_SIZE],
-    v: [f32; BLOCK_SIZE],
+#[repr(C, align(64))]
+pub(super) struct Exact {
+    pub m: [f32; BLOCK_SIZE],
+    pub v: [f32; BLOCK_SIZE],
 }
 
 /// The codes of a block, in memory of our own: only of that the compiler knows that writing to it leaves
@@ -137,13 +147,23 @@ pub(super) fn divide(x: f32, y: f32, inverse: f32) -> f32 {
     (-quotient).mul_add(y, x).mul_add(inverse, quotient)
 }
 
-/// The nearest codes of the first `n` values of a block. A block of zeros gets the codes of 0.
+/// The nearest codes of the first `n` values of a block.
 #[inline(always)]
 fn encode(n: usize, exact: &Exact, (m_max, v_max): (f32, f32), codes: &mut Codes) {
-    let factor = |max: f32| if max == 0.0 { 0.0 } else { 1.0 / max };
-    let (m_factor, v_factor) = (factor(m_max), factor(v_max));
-    for i in 0..n.min(BLOCK_SIZE) {
-        codes.m[i] = signed_code(exact.m[i] * m_factor);
-        codes.v[i] = unsigned_code(exact.v[i] * v_factor);
+    let n = n.min(BLOCK_SIZE);
+    look_up(&exact.m[..n], inverse(m_max), &mut codes.m[..n], signed_code);
+    look_up(&exact.v[..n], inverse(v_max), &mut codes.v[..n], unsigned_code);
+}
+
+/// What takes a block's values to ±1. A block of zeros gets the codes of 0.
+#[inline(always)]
+pub(super) fn inverse(max: f32) -> f32 {
+    if max == 0.0 { 0.0 } else { 1.0 / max }
+}
+
+#[inline(always)]
+pub(super) fn look_up(exact: &[f32], factor: f32, codes: &mut [u8], code: impl Fn(f32) -> u8) {
+    for (to, exact) in codes.iter_mut().zip(exact) {
+        *to = code(exact * factor);
     }
 }

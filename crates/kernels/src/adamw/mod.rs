@@ -15,8 +15,12 @@
 //! Shapes: p, g, m, v of one length.
 
 mod eight_bit;
+#[cfg(target_arch = "x86_64")]
+mod lines;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod vbmi;
 
 pub use eight_bit::{BLOCK_SIZE, Moment8, adamw8};
 

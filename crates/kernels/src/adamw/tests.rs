@@ -76,6 +76,25 @@ fn codes_have_the_same_bits_on_every_set_and_for_any_number_of_threads() {
     }
 }
 
+/// Blocks whose maxima, or the inverses of those, are no numbers to count with, and blocks in between.
+#[test]
+fn gradients_of_every_size_have_the_same_bits_on_every_set() {
+    let scales = [1e-38, 1e-25, 1e-21, 1e-19, 1e-10, 1.0, 1e10, 1e18, 1e20, 1e25, 1e37];
+    let n = scales.len() * BLOCK_SIZE;
+    let (p, mut g) = (values(1, n), values(2, n));
+    for (g, scale) in g.chunks_mut(BLOCK_SIZE).zip(scales) {
+        g.iter_mut().for_each(|g| *g *= scale);
+    }
+    same_bits(|isa| {
+        let (mut p, mut state) = (p.clone(), State::zeroed(n));
+        for t in 1..=4 {
+            adamw8(isa, &step(t), &mut p, &g, state.moments());
+        }
+        let codes = state.codes.concat().into_iter().map(f32::from);
+        p.into_iter().chain(codes).chain(state.absmax.concat()).collect()
+    });
+}
+
 /// One step from state that is not zero: p as with f32 moments of the same values, codes the nearest.
 #[test]
 fn p_moves_by_the_moments_before_they_are_rounded() {
