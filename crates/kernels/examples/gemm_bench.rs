@@ -5,6 +5,9 @@
 //! least; `spread` is how much longer the median took, which tells a quiet machine from a busy one.
 //! A case that would take a set longer than LONGEST_S at its peak is left out, and named.
 
+mod common;
+
+use common::Options;
 use half::bf16;
 use kernels::Isa;
 use kernels::gemm::{Elements, Mat, Precision, Store, gemm};
@@ -63,46 +66,9 @@ const LONGEST_S: f64 = 2.0;
 /// Repetitions at least: fewer have no spread.
 const REPETITIONS_MIN: usize = 3;
 
-struct Options {
-    json: bool,
-    seconds: f64,
-    isas: Vec<Isa>,
-    words: Vec<String>,
-}
-
 fn main() {
-    let mut options = Options { json: false, seconds: 0.3, isas: Vec::new(), words: Vec::new() };
-    let mut threads = 0;
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        let mut value = || args.next().unwrap_or_else(|| fail(&format!("{arg} needs a value")));
-        match arg.as_str() {
-            "--json" => options.json = true,
-            "--isa" => {
-                let name = value();
-                let isa = Isa::by_name(&name);
-                options.isas.push(isa.unwrap_or_else(|| fail(&format!("this CPU has no {name}"))));
-            }
-            "--threads" => threads = value().parse().unwrap_or_else(|_| fail("--threads N")),
-            "--seconds" => {
-                options.seconds = value().parse().unwrap_or_else(|_| fail("--seconds S"))
-            }
-            _ => options.words.push(arg),
-        }
-    }
-    if options.isas.is_empty() {
-        options.isas.push(Isa::best());
-    }
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    match pool {
-        Ok(pool) => pool.install(|| run(&options)),
-        Err(error) => fail(&error.to_string()),
-    }
-}
-
-fn fail(message: &str) -> ! {
-    eprintln!("gemm_bench: {message}");
-    std::process::exit(2)
+    let options = Options::read(0.3);
+    common::pool(options.threads).install(|| run(&options));
 }
 
 fn run(options: &Options) {
@@ -114,12 +80,9 @@ fn run(options: &Options) {
     for &isa in &options.isas {
         for precision in [Precision::F32, Precision::Bf16] {
             for case in CASES {
-                if !options.words.is_empty()
-                    && !options.words.iter().any(|word| case.name.contains(word))
-                {
-                    continue;
+                if options.wants(case.name) {
+                    measure_and_print(isa, precision, case, options, copy);
                 }
-                measure_and_print(isa, precision, case, options, copy);
             }
         }
     }

@@ -1,15 +1,18 @@
 //! NF4's speed beside the memory's, measured in the same run: unpacking beside a copy that writes the
 //! same bytes, quantising beside a loop that reads and writes the same bytes.
 //!
-//! `nf4_bench [--json] [--isa NAME] [--threads N] [--seconds S]`. Each case runs on N threads and on
+//! `nf4_bench [--json] [--isa NAME]… [--threads N] [--seconds S] [WORD…]`. Each case runs on N threads and on
 //! one, in turn with its limit. Each figure is the best of the repetitions that fit S seconds.
 
+mod common;
+
+use common::Options;
 use half::bf16;
 use kernels::Isa;
 use kernels::gemm::Elements;
 use kernels::nf4::{self, NESTED_BLOCK_SIZE, Nf4Blocks, Scales};
+use rayon::ThreadPool;
 use rayon::prelude::*;
-use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::time::Instant;
 
 /// Values: beyond any cache in every type.
@@ -18,49 +21,19 @@ const BLOCK_SIZE: usize = 64;
 /// Values that a task of a limit's loop reads.
 const CHUNK: usize = 16 << 10;
 
-struct Options {
-    json: bool,
-    isa: Isa,
-    threads: usize,
-    seconds: f64,
-}
-
 fn main() {
-    let mut options = Options { json: false, isa: Isa::best(), threads: 0, seconds: 4.0 };
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        let mut value = || args.next().unwrap_or_else(|| fail(&format!("{arg} needs a value")));
-        match arg.as_str() {
-            "--json" => options.json = true,
-            "--isa" => {
-                let name = value();
-                let found = Isa::by_name(&name);
-                options.isa = found.unwrap_or_else(|| fail(&format!("this CPU has no {name}")));
-            }
-            "--threads" => {
-                options.threads = value().parse().unwrap_or_else(|_| fail("--threads N"))
-            }
-            "--seconds" => {
-                options.seconds = value().parse().unwrap_or_else(|_| fail("--seconds S"))
-            }
-            _ => fail("nf4_bench [--json] [--isa NAME] [--threads N] [--seconds S]"),
-        }
+    let options = Options::read(4.0);
+    for &isa in &options.isas {
+        let mut figures = measure(isa, options.seconds, &pools(options.threads));
+        figures.sort_by_key(|figure| figure.threads == 1);
+        let wanted = figures.iter().filter(|figure| options.wants(&figure.case));
+        wanted.for_each(|figure| figure.print(isa, &options));
     }
-    let mut figures = measure(&options, &pools(options.threads));
-    figures.sort_by_key(|figure| figure.threads == 1);
-    figures.iter().for_each(|figure| figure.print(&options));
-}
-
-fn fail(message: &str) -> ! {
-    eprintln!("{message}");
-    std::process::exit(2)
 }
 
 /// One of `threads` threads (0: all that there are), and one of a single thread where that is another.
 fn pools(threads: usize) -> Vec<ThreadPool> {
-    let pool = |threads| ThreadPoolBuilder::new().num_threads(threads).build();
-    let all = pool(threads).unwrap_or_else(|error| fail(&error.to_string()));
-    let one = pool(1).unwrap_or_else(|error| fail(&error.to_string()));
+    let (all, one) = (common::pool(threads), common::pool(1));
     if all.current_num_threads() == 1 { vec![all] } else { vec![all, one] }
 }
 
@@ -77,9 +50,9 @@ struct Figure {
 }
 
 impl Figure {
-    fn print(&self, options: &Options) {
+    fn print(&self, isa: Isa, options: &Options) {
         let (case, unit, limit_name) = (&self.case, self.unit, self.limit_name);
-        let (isa, threads) = (options.isa.name(), self.threads);
+        let (isa, threads) = (isa.name(), self.threads);
         let (value, limit) =
             (self.amount / best(&self.times), self.amount / best(&self.limit_times));
         let mut sorted = self.times.clone();
@@ -151,14 +124,14 @@ impl Packed {
 }
 
 /// Runs all cases in turn, so that each sees the same moments of a busy machine.
-fn measure(options: &Options, pools: &[ThreadPool]) -> Vec<Figure> {
+fn measure(isa: Isa, seconds: f64, pools: &[ThreadPool]) -> Vec<Figure> {
     let mut figures = cases(pools);
-    let mut memory = Memory::new(options.isa);
+    let mut memory = Memory::new(isa);
     let begin = Instant::now();
-    while begin.elapsed().as_secs_f64() < options.seconds || figures[0].times.len() < 3 {
+    while begin.elapsed().as_secs_f64() < seconds || figures[0].times.len() < 3 {
         let rows = figures.chunks_mut(figures_per_pool());
         for (pool, row) in pools.iter().zip(rows) {
-            memory.round(options.isa, pool, row);
+            memory.round(isa, pool, row);
         }
     }
     figures

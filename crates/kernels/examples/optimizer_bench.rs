@@ -1,67 +1,29 @@
 //! Parameters per second of the optimizers' kernels beside the memory's speed, measured in the same run.
 //!
-//! `optimizer_bench [--json] [--isa NAME] [--threads N] [--values N] [--seconds S]`. Each stands beside two limits: a
+//! `optimizer_bench [--json] [--isa NAME]… [--threads N] [--seconds S] [WORD…]`. Each stands beside two limits: a
 //! loop that reads and writes the same bytes in the same order and does one multiply-add for each number,
 //! and the bandwidth of `a[i] = b[i] + s·c[i]`, with the reading of a's lines counted. Each figure is
 //! the best of the repetitions that fit S seconds.
 
+mod common;
+
+use common::Options;
 use kernels::Isa;
 use kernels::adamw::{AdamWStep, BLOCK_SIZE, Moment8, Order, adamw, adamw8};
 use kernels::peak::{adamw_traffic, adamw8_traffic, triad};
 use std::time::Instant;
 
 /// Parameters: beyond any cache, 28 bytes each.
-const VALUES: usize = 16 << 20;
+const N: usize = 16 << 20;
 /// What triad moves for each element: a line is read before it is written, as those of the kernels are.
 const TRIAD_BYTES: usize = 16;
 
-struct Options {
-    json: bool,
-    isa: Isa,
-    threads: usize,
-    values: usize,
-    seconds: f64,
-}
-
 fn main() {
-    let mut options =
-        Options { json: false, isa: Isa::best(), threads: 0, values: VALUES, seconds: 1.0 };
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        let mut value = || args.next().unwrap_or_else(|| fail(&format!("{arg} needs a value")));
-        match arg.as_str() {
-            "--json" => options.json = true,
-            "--isa" => {
-                let name = value();
-                let found = Isa::by_name(&name);
-                options.isa = found.unwrap_or_else(|| fail(&format!("this CPU has no {name}")));
-            }
-            "--threads" => {
-                options.threads = value().parse().unwrap_or_else(|_| fail("--threads N"))
-            }
-            "--values" => {
-                let blocks = value().parse::<usize>().ok().map(|values| values / BLOCK_SIZE);
-                let blocks =
-                    blocks.filter(|&blocks| blocks > 0).unwrap_or_else(|| fail("--values N"));
-                options.values = blocks * BLOCK_SIZE;
-            }
-            "--seconds" => {
-                options.seconds = value().parse().unwrap_or_else(|_| fail("--seconds S"))
-            }
-            _ => fail(
-                "optimizer_bench [--json] [--isa NAME] [--threads N] [--values N] [--seconds S]",
-            ),
-        }
+    let options = Options::read(1.0);
+    let pool = common::pool(options.threads);
+    for &isa in &options.isas {
+        pool.install(|| run(isa, &options));
     }
-    match rayon::ThreadPoolBuilder::new().num_threads(options.threads).build() {
-        Ok(pool) => pool.install(|| run(&options)),
-        Err(error) => fail(&error.to_string()),
-    }
-}
-
-fn fail(message: &str) -> ! {
-    eprintln!("{message}");
-    std::process::exit(2)
 }
 
 /// The best and the median time of a case's repetitions, in seconds.
@@ -80,7 +42,7 @@ impl Times {
 }
 
 /// Runs the cases in turn, so that each sees the same moments of a busy machine.
-fn run(options: &Options) {
+fn run(isa: Isa, options: &Options) {
     let step = AdamWStep {
         lr: 1e-3,
         beta1: 0.9,
@@ -90,12 +52,11 @@ fn run(options: &Options) {
         step: 10,
         grad_scale: 0.5,
     };
-    let (isa, n) = (options.isa, options.values);
-    let mut p: Vec<f32> = (0..n).map(|i| (i * 37 % 251) as f32 / 125.0 - 1.0).collect();
-    let g: Vec<f32> = (0..n).map(|i| (i * 41 % 509) as f32 / 2540.0 - 0.1).collect();
-    let (mut m, mut v) = (vec![0.0f32; n], vec![0.0f32; n]);
-    let mut codes = [vec![0u8; n], vec![0u8; n]];
-    let mut absmax = [vec![0.0f32; n / BLOCK_SIZE], vec![0.0f32; n / BLOCK_SIZE]];
+    let mut p: Vec<f32> = (0..N).map(|i| (i * 37 % 251) as f32 / 125.0 - 1.0).collect();
+    let g: Vec<f32> = (0..N).map(|i| (i * 41 % 509) as f32 / 2540.0 - 0.1).collect();
+    let (mut m, mut v) = (vec![0.0f32; N], vec![0.0f32; N]);
+    let mut codes = [vec![0u8; N], vec![0u8; N]];
+    let mut absmax = [vec![0.0f32; N / BLOCK_SIZE], vec![0.0f32; N / BLOCK_SIZE]];
     let mut times: [Times; 6] = std::array::from_fn(|_| Times(vec![]));
     let begin = Instant::now();
     while begin.elapsed().as_secs_f64() < options.seconds || times[0].0.len() < 3 {
@@ -114,10 +75,10 @@ fn run(options: &Options) {
         times[5].0.push(time(|| triad(isa, &mut p, &m, &v)));
     }
     let [limit, torch, bitsandbytes, limit8, eight, triad] = &times;
-    let triad_gb_per_s = (n * TRIAD_BYTES) as f64 / triad.best() / 1e9;
-    report(options, "adamw", 28, [torch, limit], triad_gb_per_s);
-    report(options, "adamw, bitsandbytes' order", 28, [bitsandbytes, limit], triad_gb_per_s);
-    report(options, "adamw8bit", 16, [eight, limit8], triad_gb_per_s);
+    let triad_gb_per_s = (N * TRIAD_BYTES) as f64 / triad.best() / 1e9;
+    report(options, (isa, "adamw"), 28, [torch, limit], triad_gb_per_s);
+    report(options, (isa, "adamw, bitsandbytes' order"), 28, [bitsandbytes, limit], triad_gb_per_s);
+    report(options, (isa, "adamw8bit"), 16, [eight, limit8], triad_gb_per_s);
 }
 
 fn time(f: impl FnOnce()) -> f64 {
@@ -128,14 +89,17 @@ fn time(f: impl FnOnce()) -> f64 {
 
 fn report(
     options: &Options,
-    case: &str,
+    (isa, case): (Isa, &str),
     bytes: usize,
     [times, limit]: [&Times; 2],
     triad_gb_per_s: f64,
 ) {
-    let rate = |times: &Times| options.values as f64 / times.best() / 1e6;
+    if !options.wants(case) {
+        return;
+    }
+    let rate = |times: &Times| N as f64 / times.best() / 1e6;
     let (ours, limit) = (rate(times), rate(limit));
-    let isa = options.isa.name();
+    let isa = isa.name();
     if options.json {
         println!(
             r#"{{"case":"{case}","isa":"{isa}","mparams_per_s":{ours:.1},"limit_mparams_per_s":{limit:.1},"triad_gb_per_s":{triad_gb_per_s:.2},"bytes":{bytes},"spread":{:.3}}}"#,
