@@ -11,7 +11,7 @@ import { type Benchmark, figure, type Line, type World } from './figure.js'
 import type { Dtype } from './machine.js'
 import { germanRows, noShared, noSmollm2, root, smollm2 } from './places.js'
 import { measureTraining } from './process.js'
-import { loraConfig } from './train.js'
+import { loraConfig, quantization } from './train.js'
 
 const steps = 200
 const rowsPerStep = 8
@@ -36,17 +36,12 @@ const runs: readonly Pick<Curve, 'base' | 'mode'>[] = (['plain', 'nf4'] as const
 /** Same seed, rows and order for all. */
 const configOf = (model: string, { base, mode }: Pick<Curve, 'base' | 'mode'>): ConfigInput => {
   const dtype: Dtype = mode === 'f32' ? 'f32' : 'bf16'
-  const quantization = {
-    load_in_4bit: true,
-    bnb_4bit_quant_type: 'nf4',
-    bnb_4bit_use_double_quant: true,
-    bnb_4bit_compute_dtype: dtype === 'f32' ? 'float32' : 'bfloat16',
-  } as const
+  const bnb_4bit_compute_dtype = dtype === 'f32' ? 'float32' : 'bfloat16'
   return {
     ...loraConfig(model, dtype),
     per_device_train_batch_size: rowsPerStep,
     optim: mode === 'bf16 8-bit AdamW' ? 'adamw_8bit' : 'adamw_torch',
-    ...(base === 'nf4' ? { quantization } : {}),
+    ...(base === 'nf4' ? { quantization: { ...quantization, bnb_4bit_compute_dtype } } : {}),
   }
 }
 

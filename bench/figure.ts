@@ -46,6 +46,7 @@ export type Unit =
   | 'rows/s'
   | 'bytes'
   | 's'
+  | '×'
   | 'nats'
   | 'texts'
   | 'weights'

@@ -1,8 +1,9 @@
-// `gemm`: the matrix product beside the FMA peak of the same instruction set, at 2048³ and SmolLM2's shapes.
-// crates/kernels/examples/gemm_bench.rs measures; this file builds, runs and reads it.
+// `gemm`: the matrix product beside the FMA peak of the same instruction set, at 2048³ and SmolLM2's shapes, then
+// beside candle's and PyTorch's (gemm_peers.ts). crates/kernels/examples/gemm_bench.rs measures the first.
 
 import { join } from 'node:path'
 import { type Benchmark, figure, type Line, type World } from './figure.js'
+import { besideOthers } from './gemm_peers.js'
 import { examine, isaLine } from './machine.js'
 import { root } from './places.js'
 import { jsonLines, outputOf } from './process.js'
@@ -52,10 +53,11 @@ async function* run({ engine, log }: World): AsyncGenerator<Line> {
     yield* products.map(lineOf)
   }
   yield { kind: 'note', bench: 'gemm', text: isaLine(isas) }
+  yield* besideOthers(log)
 }
 
 export const gemm: Benchmark = {
   name: 'gemm',
-  summary: 'GFLOP/s of the matrix product beside the FMA peak of the same instruction set',
+  summary: 'GFLOP/s of the matrix product beside the FMA peak of the same set, candle’s and PyTorch’s',
   run,
 }

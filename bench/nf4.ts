@@ -6,12 +6,9 @@ import { join } from 'node:path'
 import { type Benchmark, figure, type Line, type World } from './figure.js'
 import { examine } from './machine.js'
 import { pythonOf, root } from './places.js'
-import { jsonLines, outputOf } from './process.js'
+import { jsonLines, keepsMemory, outputOf } from './process.js'
 
 const bench = 'nf4'
-
-/** Freed memory stays with the process, so that a new tensor has pages already, as our output has. */
-const keepsMemory = { MALLOC_MMAP_MAX_: '0', MALLOC_TRIM_THRESHOLD_: String(2 ** 40) }
 
 /** What nf4.py prints for a case. */
 export interface CodecRate {

@@ -8,7 +8,7 @@ import { type Benchmark, figure, type Line, repeated, type World } from './figur
 import type { Dtype } from './machine.js'
 import { germanRows, noShared, peer as peerPlaces, smollm2Folder } from './places.js'
 import { jsonLines, measureTraining, outputOf } from './process.js'
-import { loraConfig } from './train.js'
+import { loraConfig, quantization } from './train.js'
 import { tokensPerSecond } from './training_lines.js'
 
 /** What the script prints for a step. */
@@ -77,12 +77,6 @@ const casesOf = (rows: string | null): Case[] =>
 
 /** NF4 with double quantisation computes in bf16, here and there. */
 const configOf = (model: string, { precision, accumulation, recompute }: Case): ConfigInput => {
-  const quantization = {
-    load_in_4bit: true,
-    bnb_4bit_quant_type: 'nf4',
-    bnb_4bit_use_double_quant: true,
-    bnb_4bit_compute_dtype: 'bfloat16',
-  } as const
   return {
     ...loraConfig(model, precision === 'f32' ? 'f32' : 'bf16'),
     ...(precision === 'nf4' ? { quantization } : {}),

@@ -1,19 +1,12 @@
 // Where models and rows of the benchmarks lie. What can't be found is null, and the caller says so by name.
 
 import { spawnSync } from 'node:child_process'
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  renameSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { homedir, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { writeRandomModel } from '../scripts/tiny-model/architecture.js'
 import { seededRandom } from '../scripts/tiny-model/random.js'
+import type { Decoder } from './flops.js'
 
 /** The checkout. */
 export const root = resolve(import.meta.dirname, '..')
@@ -44,8 +37,16 @@ export const smollm2 = (): string | null => {
 
 export const noSmollm2 = 'SmolLM2 could not be fetched; LORA_TRAIN_SMOLLM2 names its GGUF file'
 
-/** SmolLM2's head, whose products only supervised tokens need. */
-export const smollm2Head = { vocabSize: 49152, hiddenSize: 576 }
+/** SmolLM2-135M's sizes. */
+export const smollm2Decoder: Decoder = {
+  blocks: 30,
+  hidden: 576,
+  intermediate: 1536,
+  heads: 9,
+  kvHeads: 3,
+  headDim: 64,
+  vocab: 49152,
+}
 
 /** A model of the embedded one's shape with random weights, written into `folder`: memory does not ask for sense. */
 export const tinyModel = (folder: string): string => {

@@ -2,6 +2,7 @@
 
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { LoraTrainError } from '../ts/native/errors.js'
 import type { TrainingJob, TrainingResult } from './child/training.js'
 import { root } from './places.js'
@@ -30,6 +31,42 @@ const failed = (command: string, why: string): LoraTrainError =>
   new LoraTrainError('INTERNAL', `${command} failed: ${why}`, 'Run it alone to see all that it says.')
 
 const lastLines = (text: string, count: number): string => text.trimEnd().split('\n').slice(-count).join('\n')
+
+/** A program that answers each line with a line, so that several can take turns. */
+export interface Answering {
+  /** Throws `INTERNAL` with the end of its stderr where the program is gone. */
+  ask(line: string): Promise<string>
+  end(): void
+}
+
+export const answering = (
+  command: string,
+  words: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+): Answering => {
+  const child = spawn(command, words, { cwd: root, env: { ...process.env, ...env } })
+  let stderr = ''
+  child.stderr.on('data', (bytes) => (stderr += bytes))
+  child.on('error', ({ message }) => (stderr += message))
+  // A program that is gone takes no line; that it gives none either says so below.
+  child.stdin.on('error', () => {})
+  const answers = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
+  return {
+    ask: async (line) => {
+      child.stdin.write(`${line}\n`)
+      const { value, done } = await answers.next()
+      if (done === true) throw failed(command, lastLines(stderr, 4))
+      return value
+    },
+    end: () => child.stdin.end(),
+  }
+}
+
+/**
+ * For programs of PyTorch: freed memory stays with the process, so that a new tensor has pages already, as our outputs
+ * have.
+ */
+export const keepsMemory = { MALLOC_MMAP_MAX_: '0', MALLOC_TRIM_THRESHOLD_: String(2 ** 40) }
 
 /** The objects of a text that has one JSON object a line. */
 export const jsonLines = <T>(text: string): T[] =>

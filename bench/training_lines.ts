@@ -1,13 +1,15 @@
-// Figures of a measured training: tokens/s beside the FLOP ceiling, peak memory beside the plan. Runs nothing.
+// Figures of a measured training: tokens/s beside the FLOP ceiling, products beside the FMA peak, peak memory beside the
+// plan. Runs nothing.
 
-import type { TrainingResult } from './child/training.js'
+import type { MeasuredStep, TrainingResult } from './child/training.js'
 import { type Figure, figure, repeated } from './figure.js'
+import { type Decoder, type StepFlops, stepFlops, total } from './flops.js'
 
 /** A plan that is further off than this is wrong (DESIGN §2). */
 export const planTolerance = 0.1
 
 /** Steps without the first, in which memory is touched for the first time; all where there is only one. */
-export const warmSteps = ({ steps }: TrainingResult): TrainingResult['steps'] =>
+export const warmSteps = ({ steps }: TrainingResult): readonly MeasuredStep[] =>
   steps.length > 1 ? steps.slice(1) : steps
 
 /** The best tokens/s of the warm steps, and the spread. Steps differ in tokens, so times are taken for each token. */
@@ -16,32 +18,59 @@ export const tokensPerSecond = (result: TrainingResult): { best: number; spread:
   return { best: 1 / best, spread }
 }
 
-/** FLOPs of the matrix products of a token: the head's (forward and dx) only for the supervised. */
-export const flopsPerToken = (
-  result: TrainingResult,
-  head: { vocabSize: number; hiddenSize: number },
-): number => {
-  const sum = (of: 'tokens' | 'supervisedTokens'): number =>
-    warmSteps(result).reduce((total, step) => total + step[of], 0)
-  const unsupervised = 1 - sum('supervisedTokens') / sum('tokens')
-  return result.flopsPerToken - 2 * 2 * head.vocabSize * head.hiddenSize * unsupervised
+/** Who executes the products, and beside which speed: GFLOP/s of multiply-adds in the training's precision. */
+export interface Executed {
+  decoder: Decoder
+  rank: number
+  peakGflops: number
 }
 
-/** `peakGflops`: of multiply-adds in the training's precision. */
+/** What a measured step executed. */
+export const flopsOf = (
+  { info }: TrainingResult,
+  { lengths, supervisedTokens }: MeasuredStep,
+  { decoder, rank }: Pick<Executed, 'decoder' | 'rank'>,
+): StepFlops =>
+  stepFlops(decoder, { lengths, supervisedTokens, rank, recomputedBlocks: info.plan.recomputedBlocks })
+
+/** The ceiling: all products of the warm steps at the peak, and nothing else. */
 export const speedFigure = (
   bench: string,
   name: string,
   result: TrainingResult,
-  { peakGflops, head }: { peakGflops: number; head: { vocabSize: number; hiddenSize: number } },
+  executed: Executed,
 ): Figure => {
   const { best, spread } = tokensPerSecond(result)
+  const warm = warmSteps(result)
+  const flops = warm.reduce((sum, step) => sum + total(flopsOf(result, step, executed)), 0)
+  const tokens = warm.reduce((sum, step) => sum + step.tokens, 0)
   return figure({
     bench,
     case: `${name} speed`,
     value: best,
     unit: 'tokens/s',
-    limit: (peakGflops * 1e9) / flopsPerToken(result, head),
+    limit: (executed.peakGflops * 1e9 * tokens) / flops,
     limitName: 'FLOP ceiling',
+    spread,
+  })
+}
+
+/** FLOPs of all executed products ÷ time of the whole step, beside the peak. */
+export const productsFigure = (
+  bench: string,
+  name: string,
+  result: TrainingResult,
+  executed: Executed,
+): Figure => {
+  const times = warmSteps(result).map((step) => step.ms / 1000 / total(flopsOf(result, step, executed)))
+  const { best, spread } = repeated(times)
+  return figure({
+    bench,
+    case: `${name} products`,
+    value: 1e-9 / best,
+    unit: 'GFLOP/s',
+    limit: executed.peakGflops,
+    limitName: 'FMA peak',
     spread,
   })
 }

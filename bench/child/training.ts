@@ -6,7 +6,7 @@ import { seededRandom } from '../../scripts/tiny-model/random.js'
 import { type Config, type ConfigInput, engineOptions, resolveValues } from '../../ts/config/index.js'
 import { gather, stepsOf } from '../../ts/data/batches.js'
 import { lengthOf, readTokenRows } from '../../ts/data/encode.js'
-import type { Native, Plan, SessionInfo, StepBatch, StepReport } from '../../ts/native/contract.js'
+import type { Native, SessionInfo, StepBatch, StepReport } from '../../ts/native/contract.js'
 import { exitStatus, LoraTrainError, native, unwrap } from '../../ts/native/index.js'
 
 /** What is trained on: random ids of full length, or the first rows of a file at their own lengths. */
@@ -18,14 +18,17 @@ export interface TrainingJob {
   data: JobData
 }
 
+export interface MeasuredStep extends Pick<StepReport, 'loss' | 'ms' | 'tokens' | 'supervisedTokens'> {
+  /** Of the sequences of each micro-batch. */
+  lengths: number[][]
+}
+
 export interface TrainingResult {
   info: SessionInfo
   /** From the start of the process to that of the first step. */
   loadSeconds: number
-  steps: Pick<StepReport, 'loss' | 'ms' | 'tokens' | 'supervisedTokens'>[]
+  steps: MeasuredStep[]
   peakRssBytes: number
-  /** The plan's, for the mean length of the sequence that a token lies in. */
-  flopsPerToken: number
 }
 
 /** The most memory that this process ever held. */
@@ -81,36 +84,29 @@ const batchesOf = async (engine: Native, { data, steps }: TrainingJob, config: C
   }
 }
 
-/** Of the sequence that a token lies in: what attention costs a token, on the mean. */
-const meanLength = (batches: readonly StepBatch[]): number => {
-  const lengths = batches.flatMap(({ seqStarts }) =>
-    Array.from(seqStarts.subarray(1), (end, row) => end - (seqStarts[row] ?? 0)),
-  )
-  const sum = (values: number[]): number => values.reduce((a, b) => a + b, 0)
-  return Math.round(sum(lengths.map((length) => length ** 2)) / sum(lengths))
-}
+const lengthsOf = ({ seqStarts, microStarts }: StepBatch): number[][] =>
+  Array.from(microStarts.subarray(1), (end, micro) => {
+    const starts = seqStarts.subarray(microStarts[micro] ?? 0, end + 1)
+    return Array.from(starts.subarray(1), (next, row) => next - (starts[row] ?? 0))
+  })
 
 const measure = async (job: TrainingJob): Promise<TrainingResult> => {
   const { config } = resolveValues(job.config)
   const engine = await native()
   const batches = await batchesOf(engine, job, config)
-  const optionsFor = (seqLength: number): string => {
-    const options = engineOptions(config)
-    return JSON.stringify({ ...options, plan: { ...options.plan, seqLength } })
-  }
-  const session = engine.openSession(optionsFor(batches.lengthMax))
+  const options = engineOptions(config)
+  const plan = { ...options.plan, seqLength: batches.lengthMax }
+  const session = engine.openSession(JSON.stringify({ ...options, plan }))
   const info = JSON.parse(unwrap(await session.load()).json) as SessionInfo
   const loadSeconds = performance.now() / 1000
   const steps: TrainingResult['steps'] = []
-  const all = batches.make(info.vocabSize)
-  for (const batch of all) {
+  for (const batch of batches.make(info.vocabSize)) {
     const { loss, ms, tokens, supervisedTokens } = unwrap(await session.step(batch, config.learning_rate))
-    steps.push({ loss, ms, tokens, supervisedTokens })
+    steps.push({ loss, ms, tokens, supervisedTokens, lengths: lengthsOf(batch) })
   }
   const peak = peakRssBytes()
   await session.close()
-  const { flopsPerToken } = JSON.parse(unwrap(await engine.plan(optionsFor(meanLength(all)))).json) as Plan
-  return { info, loadSeconds, steps, peakRssBytes: peak, flopsPerToken }
+  return { info, loadSeconds, steps, peakRssBytes: peak }
 }
 
 try {

@@ -5,6 +5,7 @@ import test from 'ava'
 import type { TrainingResult } from '../../bench/child/training.js'
 import { type Curve, curveLines, curvesSvg, distance } from '../../bench/curves.js'
 import { figure, repeated } from '../../bench/figure.js'
+import { stepFlops, total } from '../../bench/flops.js'
 import { lineOf } from '../../bench/gemm.js'
 import { largestDifference, requestOf } from '../../bench/interop.js'
 import { busyShare, loadWarning } from '../../bench/load.js'
@@ -12,13 +13,13 @@ import { isaLine } from '../../bench/machine.js'
 import { besideBitsandbytes, codecLine } from '../../bench/nf4.js'
 import { ratioLine, updateLines } from '../../bench/optimizer.js'
 import { comparison } from '../../bench/peer.js'
-import { root } from '../../bench/places.js'
+import { root, smollm2Decoder } from '../../bench/places.js'
 import { jsonLines } from '../../bench/process.js'
 import { fitted, type Point, predictedSeconds, threadsLine } from '../../bench/scaling.js'
 import { type SyntheticStep, syntheticLines } from '../../bench/synthetic.js'
 import { inShort, quantity, table } from '../../bench/table.js'
 import { tokenizeLines } from '../../bench/tokenize.js'
-import { flopsPerToken, memoryFigure, speedFigure, tokensPerSecond } from '../../bench/training_lines.js'
+import { memoryFigure, productsFigure, speedFigure, tokensPerSecond } from '../../bench/training_lines.js'
 import { readWords } from '../../bench/words.js'
 import type { SessionInfo } from '../../ts/native/contract.js'
 import { LoraTrainError } from '../../ts/native/errors.js'
@@ -27,14 +28,13 @@ const known = [{ name: 'gemm' }, { name: 'train' }, { name: 'memory' }]
 
 /** A training of 100 tokens a step: a slow first step, then 1 s and 2 s. */
 const result: TrainingResult = {
-  info: { plan: { peakBytes: 1000 } } as SessionInfo,
+  info: { plan: { peakBytes: 1000, recomputedBlocks: 0 } } as SessionInfo,
   loadSeconds: 0.5,
   peakRssBytes: 1200,
-  flopsPerToken: 1000,
   steps: [
-    { loss: 1, ms: 9000, tokens: 100, supervisedTokens: 50 },
-    { loss: 1, ms: 1000, tokens: 100, supervisedTokens: 50 },
-    { loss: 1, ms: 2000, tokens: 100, supervisedTokens: 50 },
+    { loss: 1, ms: 9000, tokens: 100, supervisedTokens: 50, lengths: [[60, 40]] },
+    { loss: 1, ms: 1000, tokens: 100, supervisedTokens: 50, lengths: [[60, 40]] },
+    { loss: 1, ms: 2000, tokens: 100, supervisedTokens: 50, lengths: [[60, 40]] },
   ],
 }
 
@@ -132,13 +132,16 @@ test('of gemm_bench both kinds of lines are read', (t) => {
   )
 })
 
-test('speed is that of the warm steps, beside a ceiling that counts the head for supervised tokens only', (t) => {
+test('speed is that of the warm steps, beside all products at the peak', (t) => {
   t.deepEqual(tokensPerSecond(result), { best: 100, spread: 1 })
-  const head = { vocabSize: 10, hiddenSize: 5 }
-  t.is(flopsPerToken(result, head), 1000 - 2 * 2 * 10 * 5 * 0.5)
-  const line = speedFigure('train', 'case', result, { peakGflops: 0.00018, head })
-  t.like(line, { case: 'case speed', value: 100, noisy: true })
-  t.true(Math.abs(line.limit - 200) < 1e-9)
+  const step = { lengths: [[60, 40]], supervisedTokens: 50, rank: 4, recomputedBlocks: 0 }
+  const flops = total(stepFlops(smollm2Decoder, step))
+  const executed = { decoder: smollm2Decoder, rank: 4, peakGflops: (2 * flops) / 1e9 }
+  const speed = speedFigure('train', 'case', result, executed)
+  t.like(speed, { case: 'case speed', value: 100, noisy: true })
+  t.true(Math.abs(speed.limit - 200) < 1e-9)
+  const products = productsFigure('train', 'case', result, executed)
+  t.true(Math.abs(products.ratio - 0.5) < 1e-9)
 })
 
 test('a peak that is over 10 % from the plan is a fault, in either direction', (t) => {
@@ -199,19 +202,24 @@ test('a curve is held against f32 on its own base, smoothed', (t) => {
   for (const text of ['plain f32', 'nf4 bf16', 'step']) t.true(picture.includes(`>${text}<`), text)
 })
 
-test('the cost model goes through its two points and tells attention from the rest', (t) => {
-  // 10 FLOPs a token and one a position; the first take 2 s each, the others 3.
-  const point = (length: number, weights = 10): Point => ({
+test('the cost model goes through its three points and predicts the others', (t) => {
+  const point = (length: number, rank: number): Point => ({
     length,
-    flopsPerToken: weights + length,
-    secondsPerToken: 2 * weights + 3 * length,
+    rank,
+    secondsPerToken: 10 + 2 * length + 3 * rank,
   })
-  const model = fitted(point(4), point(64))
-  t.true(Math.abs(model.alpha - 2) < 1e-9 && Math.abs(model.beta - 3) < 1e-9)
-  for (const other of [point(4), point(64), point(16), point(16, 25)]) {
+  const model = fitted(point(4, 16), point(64, 16), point(32, 256))
+  t.deepEqual(Object.values(model).map(Math.round), [10, 2, 3])
+  for (const other of [point(4, 16), point(64, 16), point(16, 16), point(32, 4)]) {
     t.true(Math.abs(predictedSeconds(model, other) - other.secondsPerToken) < 1e-9)
   }
-  t.throws(() => fitted(point(4), point(4)), { instanceOf: RangeError })
+  for (const wrong of [
+    [point(4, 16), point(4, 16), point(4, 8)],
+    [point(4, 16), point(8, 8), point(4, 8)],
+    [point(4, 16), point(8, 16), point(16, 16)],
+  ] as const) {
+    t.throws(() => fitted(...wrong), { instanceOf: RangeError })
+  }
 })
 
 test('two threads are to be 1.8 times one', (t) => {
@@ -219,8 +227,8 @@ test('two threads are to be 1.8 times one', (t) => {
     ...result,
     steps: result.steps.map((step) => ({ ...step, ms: step.ms / ratio })),
   })
-  t.like(threadsLine(result, faster(1.85)), { ratio: 0.925, fault: null })
-  t.like(threadsLine(result, faster(1.75)), { fault: 'below 1.8 × one thread' })
+  t.like(threadsLine(result, faster(2)), { value: 2, unit: '×', limit: 1.8, fault: null })
+  t.like(threadsLine(result, faster(1.75)), { fault: 'misses the target' })
 })
 
 test('a step of a large model may need 600 MiB beside weights and training', (t) => {
