@@ -1,57 +1,82 @@
-// `memory`: the process's peak beside the planned one, over methods, precisions, recomputation, lengths and sizes.
+// `memory`: the process's peak beside the planned one, over methods, bases, precisions, optimizers, recomputation, rows.
 
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ConfigInput } from '../ts/config/index.js'
+import type { JobData } from './child/training.js'
 import type { Benchmark, Line, World } from './figure.js'
-import { noSmollm2, smollm2, tinyModel } from './places.js'
+import { germanRows, noShared, noSmollm2, smollm2, tinyModel } from './places.js'
 import { measureTraining } from './process.js'
-import { loraConfig } from './train.js'
+import { loraConfig, quantization } from './train.js'
 import { memoryFigure } from './training_lines.js'
 
 /** The second shows what the allocator keeps back from the first. */
 const steps = 2
 
-type Method = 'lora' | 'full'
+type Method = 'lora' | 'qlora' | 'full'
 type Blocks = 'kept' | 'recomputed'
-type Shape = readonly [rows: number, length: number]
+/** Random ids, or rows of the German file: one after another, or padded to the longest of a micro-batch. */
+type Rows = readonly [rows: number, length: number] | 'packed' | 'padded'
+type Optimizer = 'adamw_torch' | 'adamw_8bit' | 'paged_adamw_8bit' | 'paged_adamw_32bit'
 
-/** Each setting of a method occurs with either precision, and both lengths with and without recomputation. */
-const smollm2Cases: readonly [Method, 'f32' | 'bf16', Blocks, Shape][] = [
+export type Setting = readonly [Method, 'f32' | 'bf16', Blocks, Rows, Optimizer?]
+
+/** Each value of a column occurs beside several of the others; two cores take three minutes for all. */
+const smollm2Cases: readonly Setting[] = [
   ['lora', 'f32', 'kept', [4, 128]],
   ['lora', 'f32', 'recomputed', [4, 128]],
   ['lora', 'bf16', 'kept', [4, 512]],
-  ['lora', 'bf16', 'recomputed', [4, 512]],
+  ['lora', 'bf16', 'recomputed', [4, 512], 'paged_adamw_8bit'],
+  ['qlora', 'bf16', 'kept', [4, 512]],
+  ['qlora', 'bf16', 'recomputed', [4, 512]],
+  ['qlora', 'bf16', 'recomputed', [1, 2048], 'paged_adamw_8bit'],
+  ['qlora', 'f32', 'recomputed', [4, 128]],
+  ['qlora', 'bf16', 'kept', 'packed'],
+  ['qlora', 'bf16', 'kept', 'padded'],
   ['full', 'f32', 'kept', [4, 128]],
-  ['full', 'f32', 'recomputed', [4, 128]],
-  ['full', 'bf16', 'kept', [2, 512]],
+  ['full', 'bf16', 'kept', [2, 512], 'paged_adamw_8bit'],
   ['full', 'bf16', 'recomputed', [2, 512]],
+  ['full', 'bf16', 'recomputed', 'packed', 'adamw_8bit'],
 ]
-const tinyCases: typeof smollm2Cases = [
+const tinyCases: readonly Setting[] = [
   ['lora', 'f32', 'kept', [16, 256]],
   ['lora', 'bf16', 'recomputed', [16, 64]],
   ['full', 'f32', 'recomputed', [16, 256]],
   ['full', 'bf16', 'kept', [16, 64]],
 ]
 
+export const nameOf = ([method, dtype, blocks, rows, optim]: Setting): string =>
+  [method, dtype, typeof rows === 'string' ? `german rows ${rows}` : rows.join('x'), blocks, optim]
+    .filter((word) => word !== undefined)
+    .join(' ')
+
+/** `folder`: for a state that lies in a file. */
 const configOf = (
   model: string,
-  [method, dtype, blocks, [rows, length]]: (typeof tinyCases)[number],
+  folder: string,
+  [method, dtype, blocks, rows, optim]: Setting,
 ): ConfigInput => {
   const { lora, ...shared } = loraConfig(model, dtype)
+  const bnb_4bit_compute_dtype = dtype === 'bf16' ? 'bfloat16' : 'float32'
   return {
     ...shared,
-    ...(method === 'lora' ? { lora } : {}),
+    ...(method === 'full' ? {} : { lora }),
+    ...(method === 'qlora' ? { quantization: { ...quantization, bnb_4bit_compute_dtype } } : {}),
+    ...(typeof rows === 'string'
+      ? { packing: rows === 'packed' }
+      : { per_device_train_batch_size: rows[0], model_max_length: rows[1] }),
+    optim: optim ?? 'adamw_torch',
     gradient_checkpointing: blocks === 'recomputed',
-    model_max_length: length,
-    per_device_train_batch_size: rows,
+    output_dir: folder,
   }
 }
 
 async function* run({ log }: World): AsyncGenerator<Line> {
   const bench = 'memory'
   const folder = mkdtempSync(join(tmpdir(), 'lora-train-bench-'))
+  const german = germanRows()
+  if (german === null) yield { kind: 'skipped', bench, case: 'german rows', why: noShared }
   try {
     const model = smollm2()
     if (model === null) yield { kind: 'skipped', bench, case: 'smollm2', why: noSmollm2 }
@@ -61,11 +86,13 @@ async function* run({ log }: World): AsyncGenerator<Line> {
     ]
     for (const { label, path, cases } of models) {
       for (const setting of cases) {
-        const [method, dtype, blocks, shape] = setting
-        const name = `${label} ${method} ${dtype} ${shape.join('x')} ${blocks}`
+        const random = typeof setting[3] !== 'string'
+        if (!random && german === null) continue
+        const data: JobData = random ? { kind: 'random' } : { kind: 'file', path: german ?? '' }
+        const name = `${label} ${nameOf(setting)}`
         log(`memory: ${name}`)
-        const job = { config: configOf(path, setting), steps, data: { kind: 'random' } } as const
-        yield memoryFigure(bench, name, await measureTraining(job))
+        const config = configOf(path, join(folder, 'out'), setting)
+        yield memoryFigure(bench, name, await measureTraining({ config, steps, data }))
       }
     }
   } finally {
@@ -75,6 +102,6 @@ async function* run({ log }: World): AsyncGenerator<Line> {
 
 export const memory: Benchmark = {
   name: 'memory',
-  summary: 'peak memory of the process beside the planned peak, over twelve configurations',
+  summary: 'peak memory of the process beside the planned peak, over 18 configurations',
   run,
 }

@@ -4,7 +4,7 @@
 import { readFileSync } from 'node:fs'
 import { seededRandom } from '../../scripts/tiny-model/random.js'
 import { type Config, type ConfigInput, engineOptions, resolveValues } from '../../ts/config/index.js'
-import { gather, stepsOf } from '../../ts/data/batches.js'
+import { gather, type Padding, stepsOf } from '../../ts/data/batches.js'
 import { lengthOf, readTokenRows } from '../../ts/data/encode.js'
 import type { Native, SessionInfo, StepBatch, StepReport } from '../../ts/native/contract.js'
 import { exitStatus, LoraTrainError, native, unwrap } from '../../ts/native/index.js'
@@ -74,13 +74,15 @@ const batchesOf = async (engine: Native, { data, steps }: TrainingJob, config: C
     modelMaxLength: config.model_max_length,
     trainOnSource: config.train_on_source,
   })
+  // Any id does for padding: nothing attends to it.
+  const padding: Padding = config.packing ? { kind: 'none' } : { kind: 'longest', padId: 0 }
   const microBatchRows = config.per_device_train_batch_size
   const gradientAccumulationSteps = config.gradient_accumulation_steps
   const order = rows.usable.subarray(0, steps * microBatchRows * gradientAccumulationSteps)
   const batches = [...stepsOf(order, { microBatchRows, gradientAccumulationSteps })]
   return {
     lengthMax: Math.max(...Array.from(order, (row) => lengthOf(rows, row))),
-    make: () => batches.map((micros) => gather(rows, micros, { kind: 'none' })),
+    make: () => batches.map((micros) => gather(rows, micros, padding)),
   }
 }
 

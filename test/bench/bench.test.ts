@@ -12,7 +12,7 @@ import { busyShare, loadWarning } from '../../bench/load.js'
 import { isaLine } from '../../bench/machine.js'
 import { besideBitsandbytes, codecLine } from '../../bench/nf4.js'
 import { ratioLine, updateLines } from '../../bench/optimizer.js'
-import { comparison } from '../../bench/peer.js'
+import { comparison, startLines } from '../../bench/peer.js'
 import { root, smollm2Decoder } from '../../bench/places.js'
 import { jsonLines } from '../../bench/process.js'
 import { fitted, type Point, predictedSeconds, threadsLine } from '../../bench/scaling.js'
@@ -156,14 +156,18 @@ test('a peak that is over 10 % from the plan is a fault, in either direction', (
 test('the peer’s figures stand as the limit of ours', (t) => {
   const step = { tokens: 50, peak_rss_mib: 1, load_s: 5 }
   const theirs = [10, 1, 1].map((seconds) => ({ ...step, seconds }))
-  const targets = { speed: 2, memory: 0.2, loading: 10 }
-  const [speed, memory, loading] = comparison('case', result, theirs, targets)
+  const targets = { speed: 2, memory: 0.2 }
+  const [speed, memory] = comparison('case', result, theirs, targets)
   t.like(speed, { value: 100, limit: 50, ratio: 2, noisy: true, fault: null, limitName: 'theirs, target ≥2' })
   t.like(memory, { value: 1200, limit: 2 ** 20, fault: null, limitName: 'theirs, target ≤0.2' })
-  t.like(loading, { value: 0.5, limit: 5, ratio: 0.1, fault: null, limitName: 'theirs, target ≤0.1' })
-  const harder = comparison('case', result, theirs, { speed: 2.1, memory: 0.001, loading: 11 })
+  const harder = comparison('case', result, theirs, { speed: 2.1, memory: 0.001 })
   for (const line of harder) t.like(line, { fault: 'misses the target' })
   t.like(comparison('case', result, [], targets)[0], { kind: 'skipped' })
+  const [part, cached] = startLines('nf4', 0.5, theirs)
+  t.like(part, { value: 0.5, limit: 5, ratio: 0.1, fault: null, limitName: 'theirs, target ≤0.1' })
+  t.like(cached, { value: 0.5, limit: 0.5, fault: null })
+  for (const line of startLines('nf4', 0.51, theirs)) t.like(line, { fault: 'misses the target' })
+  t.is(startLines('bf16', 0.5, theirs).length, 1)
 })
 
 test('a figure in a line says what the table says', (t) => {
