@@ -25,8 +25,6 @@ export interface MeasuredStep extends Pick<StepReport, 'loss' | 'ms' | 'tokens' 
 
 export interface TrainingResult {
   info: SessionInfo
-  /** From the start of the process to that of the first step. */
-  loadSeconds: number
   steps: MeasuredStep[]
   peakRssBytes: number
 }
@@ -100,7 +98,6 @@ const measure = async (job: TrainingJob): Promise<TrainingResult> => {
   const plan = { ...options.plan, seqLength: batches.lengthMax }
   const session = engine.openSession(JSON.stringify({ ...options, plan }))
   const info = JSON.parse(unwrap(await session.load()).json) as SessionInfo
-  const loadSeconds = performance.now() / 1000
   const steps: TrainingResult['steps'] = []
   for (const batch of batches.make(info.vocabSize)) {
     const { loss, ms, tokens, supervisedTokens } = unwrap(await session.step(batch, config.learning_rate))
@@ -108,7 +105,7 @@ const measure = async (job: TrainingJob): Promise<TrainingResult> => {
   }
   const peak = peakRssBytes()
   await session.close()
-  return { info, loadSeconds, steps, peakRssBytes: peak }
+  return { info, steps, peakRssBytes: peak }
 }
 
 try {

@@ -29,7 +29,6 @@ const known = [{ name: 'gemm' }, { name: 'train' }, { name: 'memory' }]
 /** A training of 100 tokens a step: a slow first step, then 1 s and 2 s. */
 const result: TrainingResult = {
   info: { plan: { peakBytes: 1000, recomputedBlocks: 0 } } as SessionInfo,
-  loadSeconds: 0.5,
   peakRssBytes: 1200,
   steps: [
     { loss: 1, ms: 9000, tokens: 100, supervisedTokens: 50, lengths: [[60, 40]] },

@@ -32,23 +32,23 @@ struct Shape {
 }
 
 fn main() {
-    let mut operands = None;
-    for line in std::io::stdin().lines() {
-        let answer = line.ok().and_then(|line| {
-            let (name, shape, seconds) = parsed(&line)?;
-            // Kept for the next line, which mostly asks for another product of the same shape.
-            let kept = operands.take().filter(|operands: &Operands| operands.shape == shape);
-            let mut operands_now = kept.unwrap_or_else(|| Operands::new(shape));
-            let times = operands_now.times(name, seconds);
-            operands = Some(operands_now);
-            times
-        });
-        let Some(times) = answer else {
-            eprintln!("products: a line is NAME ROWS OUTPUTS INPUTS SECONDS");
-            std::process::exit(2);
-        };
+    let mut kept: Option<Operands> = None;
+    for line in std::io::stdin().lines().map_while(Result::ok) {
+        let Some((name, shape, seconds)) = parsed(&line) else { fail() };
+        // The next line mostly asks for another product of the same shape.
+        if kept.as_ref().is_none_or(|operands| operands.shape != shape) {
+            drop(kept.take()); // before others are made
+            kept = Some(Operands::new(shape));
+        }
+        let times = kept.as_ref().and_then(|operands| operands.times(name, seconds));
+        let Some(times) = times else { fail() };
         println!(r#"{{"best_s":{},"median_s":{}}}"#, times[0], times[times.len() / 2]);
     }
+}
+
+fn fail() -> ! {
+    eprintln!("products: a line is NAME ROWS OUTPUTS INPUTS SECONDS");
+    std::process::exit(2)
 }
 
 fn parsed(line: &str) -> Option<(&str, Shape, f64)> {
@@ -114,7 +114,7 @@ impl Operands {
     }
 
     /// The times of repeated products, shortest first; `None` where none has that name.
-    fn times(&mut self, name: &str, seconds: f64) -> Option<Vec<f64>> {
+    fn times(&self, name: &str, seconds: f64) -> Option<Vec<f64>> {
         let Shape { rows, outputs, inputs } = self.shape;
         let weight = |data| Mat::new(outputs, inputs, data);
         let x = Mat::new(rows, inputs, Elements::F32(&self.x));
