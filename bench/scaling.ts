@@ -13,8 +13,10 @@ import { tokensPerSecond } from './training_lines.js'
 
 /** Of a step where the length allows: four seconds of two cores. Longer ones take one sequence. */
 const tokensPerStep = 2048
-const lengths = [128, 256, 512, 1024, 2048, 4096, 8192] as const
-const ranks = [4, 16, 64, 256] as const
+const [shortest, longest] = [128, 8192]
+const lengths = [shortest, 256, 512, 1024, 2048, 4096, longest]
+const highestRank = 256
+const ranks = [4, 16, 64, highestRank]
 /** The length at which ranks and threads are varied, and the rank at which lengths are. */
 const fixed = { length: 512, rank: 16 }
 /** What two threads are to reach beside one. */
@@ -25,8 +27,10 @@ export interface Setting {
   rank: number
 }
 
-/** What a setting's step looks like: `4x512 r 16`. */
+/** Sequences of a step. */
 const rowsOf = (length: number): number => Math.max(1, tokensPerStep / length)
+
+/** `4x512 r 16` */
 const nameOf = ({ length, rank }: Setting): string => `${rowsOf(length)}x${length} r ${rank}`
 
 /** The first of two steps warms up; one that takes over ten seconds needs none, and has none. */
@@ -123,8 +127,8 @@ async function* run({ log }: World): AsyncGenerator<Line> {
     if (found === undefined) throw new RangeError(`${length} with rank ${rank} was not measured`)
     return { length, rank, secondsPerToken: 1 / tokensPerSecond(found[1]).best }
   }
-  const ends = [pointAt(lengths[0], fixed.rank), pointAt(8192, fixed.rank)] as const
-  const cost = fitted(...ends, pointAt(fixed.length, 256))
+  const ends = [pointAt(shortest, fixed.rank), pointAt(longest, fixed.rank)] as const
+  const cost = fitted(...ends, pointAt(fixed.length, highestRank))
   for (const [setting, result] of measured) yield line(setting, result, cost)
   log('scaling: one thread, two threads')
   const one = await measure(model, fixed, 1)
@@ -132,7 +136,7 @@ async function* run({ log }: World): AsyncGenerator<Line> {
   const micro = (seconds: number): string => (1e6 * seconds).toPrecision(3)
   const text =
     'SmolLM2-135M in NF4, LoRA on all linears, computed in bf16, all blocks recomputed, all tokens supervised. Through ' +
-    `${nameOf(ends[0])}, ${nameOf(ends[1])} and r 256: a token takes ${micro(cost.a)} µs + ${micro(cost.b)} µs · length + ` +
+    `${nameOf(ends[0])}, ${nameOf(ends[1])} and r ${highestRank}: a token takes ${micro(cost.a)} µs + ${micro(cost.b)} µs · length + ` +
     `${micro(cost.c)} µs · rank`
   yield { kind: 'note', bench, text }
 }
