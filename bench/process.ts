@@ -48,6 +48,7 @@ export const answering = (
   let stderr = ''
   child.stderr.on('data', (bytes) => (stderr += bytes))
   child.on('error', ({ message }) => (stderr += message))
+  const closed = new Promise((resolve) => child.on('close', resolve))
   // A program that is gone takes no line; that it gives none either says so below.
   child.stdin.on('error', () => {})
   const answers = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
@@ -55,8 +56,9 @@ export const answering = (
     ask: async (line) => {
       child.stdin.write(`${line}\n`)
       const { value, done } = await answers.next()
-      if (done === true) throw failed(command, lastLines(stderr, 4))
-      return value
+      if (done !== true) return value
+      await closed
+      throw failed(command, lastLines(stderr, 4))
     },
     end: () => child.stdin.end(),
   }

@@ -4,6 +4,8 @@ import test from 'ava'
 import { shares, stepFlops, total } from '../../bench/flops.js'
 import { type Name, type Rounds, shapeLines } from '../../bench/gemm_peers.js'
 import { smollm2Decoder } from '../../bench/places.js'
+import { answering } from '../../bench/process.js'
+import { LoraTrainError } from '../../ts/native/errors.js'
 
 test('FLOPs are those of the products that are executed', (t) => {
   const step = { lengths: [[512, 512, 512, 512]], supervisedTokens: 2044, rank: 16, recomputedBlocks: 0 }
@@ -58,4 +60,15 @@ test('ours stands beside candle and PyTorch where they ran, and NF4 beside bf16'
     ['1000x1000x500 bf16', 0.5, 'PyTorch'],
   ])
   t.like(shapeLines(shape, new Map(measured))[0], { unit: 'GFLOP/s', noisy: true })
+})
+
+test('a program answers line by line, and its last words are said where it is gone', async (t) => {
+  const echo = answering(process.execPath, ['-e', 'process.stdin.pipe(process.stdout)'])
+  t.is(await echo.ask('one'), 'one')
+  t.is(await echo.ask('two'), 'two')
+  echo.end()
+  const gone = answering(process.execPath, ['-e', 'console.error("no torch here"); process.exitCode = 2'])
+  await t.throwsAsync(gone.ask('one'), { instanceOf: LoraTrainError, message: /no torch here/ })
+  const missing = answering('there-is-no-such-program', [])
+  await t.throwsAsync(missing.ask('one'), { instanceOf: LoraTrainError, message: /ENOENT/ })
 })
