@@ -133,7 +133,7 @@ async function* run({ log }: World): AsyncGenerator<Line> {
   log('scaling: one thread, two threads')
   const one = await measure(model, fixed, 1)
   yield threadsLine(one, await measure(model, fixed, 2))
-  const micro = (seconds: number): string => (1e6 * seconds).toPrecision(3)
+  const micro = (seconds: number): string => Number((1e6 * seconds).toPrecision(3)).toLocaleString('en-US')
   const text =
     'SmolLM2-135M in NF4, LoRA on all linears, computed in bf16, all blocks recomputed, all tokens supervised. Through ' +
     `${nameOf(ends[0])}, ${nameOf(ends[1])} and r ${highestRank}: a token takes ${micro(cost.a)} µs + ${micro(cost.b)} µs · length + ` +
