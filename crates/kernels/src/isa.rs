@@ -93,6 +93,15 @@ impl Isa {
         None
     }
 
+    /// Proof of the products of bf16 pairs on vectors, where the set has them.
+    pub(crate) fn bf16_pairs(self) -> Option<Avx512Bf16> {
+        match self {
+            Isa::Avx512Bf16(proof) => Some(proof),
+            Isa::Amx(_) => Some(Avx512Bf16(())),
+            _ => None,
+        }
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Isa::Portable => "portable",

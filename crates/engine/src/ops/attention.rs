@@ -80,7 +80,9 @@ pub fn forward(
     }
     let (mut out, mut lse) = (ctx.buffer(q.elem_count()), ctx.buffer(n * spec.n_heads));
     read_all([q, k, v], |[q, k, v]| {
-        attention::forward(ctx.isa, &spec.shape(), seq_starts, q, k, v, &mut out, &mut lse);
+        let shape = spec.shape();
+        let (isa, precision) = (ctx.isa, ctx.precision);
+        attention::forward(isa, precision, &shape, seq_starts, q, k, v, &mut out, &mut lse);
     })?;
     Ok((ctx.tensor(out, q.dims())?, Saved { lse: ctx.tensor(lse, &[n, spec.n_heads])? }))
 }
@@ -106,7 +108,9 @@ pub fn backward(
     let [mut dk, mut dv] = [(); 2].map(|()| ctx.buffer(k.elem_count()));
     read_all([q, k, v, out, &saved.lse, dout], |[q, k, v, out, lse, dout]| {
         let grads = Gradients { dq: &mut dq, dk: &mut dk, dv: &mut dv };
-        attention::backward(ctx.isa, &spec.shape(), seq_starts, q, k, v, out, lse, dout, grads);
+        let shape = spec.shape();
+        let (isa, precision) = (ctx.isa, ctx.precision);
+        attention::backward(isa, precision, &shape, seq_starts, q, k, v, out, lse, dout, grads);
     })?;
     Ok((ctx.tensor(dq, q.dims())?, ctx.tensor(dk, k.dims())?, ctx.tensor(dv, v.dims())?))
 }

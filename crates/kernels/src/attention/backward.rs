@@ -9,12 +9,13 @@ use super::product::{Product, Scalars, Store, product};
 use super::scratch::{HeadCells, Scratch, padded, with_scratch};
 use super::tile::{Bias, Head, Place, dot, dot_keys, mask, probabilities, scaled};
 use super::transpose::transpose;
-use super::{AttentionShape, KEYS, QUERIES, check_seq_starts};
+use super::{AttentionShape, KEYS, QUERIES, bf16, check_seq_starts};
 use crate::Isa;
+use crate::gemm::Precision;
 use rayon::prelude::*;
 
 /// Fewer whole tasks of the largest one's cost than this, and tiles become the tasks.
-const TASKS_MIN: usize = 4;
+pub(super) const TASKS_MIN: usize = 4;
 
 /// What [`backward`] writes, each in the shape of its input.
 pub struct Gradients<'a> {
@@ -25,19 +26,20 @@ pub struct Gradients<'a> {
 
 /// Inputs and outputs of forward and the gradient that comes in.
 #[derive(Clone, Copy)]
-struct Saved<'a> {
-    q: &'a [f32],
-    k: &'a [f32],
-    v: &'a [f32],
-    out: &'a [f32],
-    lse: &'a [f32],
-    dout: &'a [f32],
+pub(super) struct Saved<'a> {
+    pub q: &'a [f32],
+    pub k: &'a [f32],
+    pub v: &'a [f32],
+    pub out: &'a [f32],
+    pub lse: &'a [f32],
+    pub dout: &'a [f32],
 }
 
 /// Overwrites dq, dk and dv. Panics where lengths contradict the shape.
 #[expect(clippy::too_many_arguments, reason = "isa and shape, six inputs: named in the header")]
 pub fn backward(
     isa: Isa,
+    precision: Precision,
     shape: &AttentionShape,
     seq_starts: &[usize],
     q: &[f32],
@@ -58,6 +60,9 @@ pub fn backward(
         dk: HeadCells::new(grads.dk, shape.n_kv_heads, shape.head_dim),
         dv: HeadCells::new(grads.dv, shape.n_kv_heads, shape.head_dim),
     };
+    if precision == Precision::Bf16 {
+        return bf16::backward(isa, shape, seq_starts, saved, &cells);
+    }
     let sequences: Vec<Sequence> = (seq_starts.windows(2))
         .map(|s| Sequence { isa, shape, saved, first: s[0], len: s[1] - s[0] })
         .collect();
@@ -84,7 +89,7 @@ pub fn backward(
 }
 
 /// How many of the largest task's cost all (sequence, kv head) tasks amount to.
-fn whole_tasks(shape: &AttentionShape, seq_starts: &[usize]) -> usize {
+pub(super) fn whole_tasks(shape: &AttentionShape, seq_starts: &[usize]) -> usize {
     let costs = seq_starts.windows(2).map(|s| {
         let len = (s[1] - s[0]) as u128;
         len * len.min(shape.sliding_window.unwrap_or(usize::MAX) as u128)
@@ -94,13 +99,22 @@ fn whole_tasks(shape: &AttentionShape, seq_starts: &[usize]) -> usize {
 }
 
 /// Bytes of scratch per thread for these sequences, for the memory plan.
-pub fn backward_scratch_bytes(shape: &AttentionShape, seq_starts: &[usize]) -> usize {
+pub fn backward_scratch_bytes(
+    isa: Isa,
+    precision: Precision,
+    shape: &AttentionShape,
+    seq_starts: &[usize],
+) -> usize {
     let rows = if whole_tasks(shape, seq_starts) >= TASKS_MIN {
         seq_starts.windows(2).map(|s| s[1] - s[0]).max().unwrap_or(0)
     } else {
         KEYS
     };
-    4 * (2 * padded(rows * shape.head_dim) + tile_floats(shape.head_dim))
+    let floats = match precision {
+        Precision::F32 => 2 * padded(rows * shape.head_dim) + tile_floats(shape.head_dim),
+        Precision::Bf16 => bf16::scratch_floats(isa, shape.head_dim, rows),
+    };
+    4 * floats
 }
 
 /// Floats of a [`QueryTile`] with its gradient of q.
@@ -108,10 +122,10 @@ fn tile_floats(head_dim: usize) -> usize {
     3 * padded(QUERIES * head_dim) + 2 * padded(KEYS * QUERIES)
 }
 
-struct Cells<'a> {
-    dq: HeadCells<'a>,
-    dk: HeadCells<'a>,
-    dv: HeadCells<'a>,
+pub(super) struct Cells<'a> {
+    pub dq: HeadCells<'a>,
+    pub dk: HeadCells<'a>,
+    pub dv: HeadCells<'a>,
 }
 
 /// One sequence; rows below count from its `first`.

@@ -5,17 +5,19 @@ use super::product::{Product, Scalars, Store, product};
 use super::scratch::{HeadCells, padded, with_scratch};
 use super::tile::{Bias, Head, Place, Running, dot_keys, mask, scale, scaled, softmax_step};
 use super::transpose::transpose;
-use super::{AttentionShape, KEYS, QUERIES, check_seq_starts};
+use super::{AttentionShape, KEYS, QUERIES, bf16, check_seq_starts};
 use crate::Isa;
+use crate::gemm::Precision;
 use rayon::prelude::*;
 
 /// Writes `out` and, for [`super::backward`], `lse`. Panics where lengths contradict the shape.
 #[expect(
     clippy::too_many_arguments,
-    reason = "isa and shape, four inputs, two outputs: named in the header"
+    reason = "isa, precision and shape, four inputs, two outputs: named in the header"
 )]
 pub fn forward(
     isa: Isa,
+    precision: Precision,
     shape: &AttentionShape,
     seq_starts: &[usize],
     q: &[f32],
@@ -31,7 +33,14 @@ pub fn forward(
         n_keys: s[1] - s[0],
     });
     check_seq_starts(seq_starts, lse.len() / shape.n_heads);
-    run(isa, shape, &Inputs { q, k, v }, sequences, out, Some(lse));
+    let inputs = Inputs { q, k, v };
+    match precision {
+        Precision::F32 => run(isa, shape, &inputs, sequences, out, Some(lse)),
+        Precision::Bf16 => {
+            check(shape, &inputs, out);
+            bf16::forward(isa, shape, seq_starts, &inputs, out, lse);
+        }
+    }
 }
 
 pub(super) struct Inputs<'a> {
@@ -49,6 +58,12 @@ pub(super) struct Span {
     pub n_keys: usize,
 }
 
+fn check(shape: &AttentionShape, inputs: &Inputs, out: &[f32]) {
+    shape.check();
+    assert_eq!(inputs.q.len(), out.len(), "attention: q and out");
+    assert_eq!(inputs.k.len(), inputs.v.len(), "attention: k and v");
+}
+
 /// All tiles of all `spans`, in parallel.
 pub(super) fn run(
     isa: Isa,
@@ -58,10 +73,8 @@ pub(super) fn run(
     out: &mut [f32],
     lse: Option<&mut [f32]>,
 ) {
-    shape.check();
+    check(shape, inputs, out);
     let (heads, d) = (shape.n_heads, shape.head_dim);
-    assert_eq!(inputs.q.len(), out.len(), "attention: q and out");
-    assert_eq!(inputs.k.len(), inputs.v.len(), "attention: k and v");
     let tiles: Vec<(Span, usize)> = spans
         .flat_map(|span| (0..span.n_queries).step_by(QUERIES).map(move |query| (span, query)))
         .collect();

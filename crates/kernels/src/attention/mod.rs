@@ -18,6 +18,7 @@
 //! and no key or value is ever packed.
 
 mod backward;
+mod bf16;
 mod decode;
 mod forward;
 mod lanes;

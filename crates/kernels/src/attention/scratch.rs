@@ -48,6 +48,25 @@ impl<'a> Scratch<'a> {
         self.rest = rest;
         &mut part[..len]
     }
+
+    /// As `take`, for words of 32 bits.
+    pub(super) fn take_words(&mut self, len: usize) -> &'a mut [u32] {
+        let part = self.take(len);
+        // SAFETY: f32 and u32 have one size and one alignment, and any bits are a value of either.
+        unsafe { std::slice::from_raw_parts_mut(part.as_mut_ptr().cast(), len) }
+    }
+}
+
+/// Words as the f32s whose bits they are.
+pub(super) fn as_floats_mut(words: &mut [u32]) -> &mut [f32] {
+    // SAFETY: f32 and u32 have one size and one alignment, and any bits are a value of either.
+    unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len()) }
+}
+
+/// Words as the f32s whose bits they are.
+pub(super) fn as_floats(words: &[u32]) -> &[f32] {
+    // SAFETY: f32 and u32 have one size and one alignment, and any bits are a value of either.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len()) }
 }
 
 /// A matrix `[rows, heads·width]` whose cells `(row, head)` are written by different threads.

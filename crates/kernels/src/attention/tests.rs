@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::Isa;
+use crate::gemm::Precision;
 
 /// Numbers in [−1, 1), the same for a seed.
 fn random(n: usize, seed: u32) -> Vec<f32> {
@@ -13,18 +14,18 @@ fn random(n: usize, seed: u32) -> Vec<f32> {
     (0..n).map(|_| next()).collect()
 }
 
-struct Case {
-    name: &'static str,
-    heads: (usize, usize),
-    head_dim: usize,
-    scale: f32,
-    slopes: Option<Vec<f32>>,
-    window: Option<usize>,
-    lens: Vec<usize>,
+pub(super) struct Case {
+    pub name: &'static str,
+    pub heads: (usize, usize),
+    pub head_dim: usize,
+    pub scale: f32,
+    pub slopes: Option<Vec<f32>>,
+    pub window: Option<usize>,
+    pub lens: Vec<usize>,
 }
 
 impl Case {
-    fn shape(&self) -> AttentionShape<'_> {
+    pub(super) fn shape(&self) -> AttentionShape<'_> {
         AttentionShape {
             n_heads: self.heads.0,
             n_kv_heads: self.heads.1,
@@ -35,7 +36,7 @@ impl Case {
         }
     }
 
-    fn seq_starts(&self) -> Vec<usize> {
+    pub(super) fn seq_starts(&self) -> Vec<usize> {
         let ends = self.lens.iter().scan(0, |at, len| {
             *at += len;
             Some(*at)
@@ -46,7 +47,7 @@ impl Case {
 
 /// Every variant: groups of 1, 2, 3 and 4, odd head sizes, ALiBi, windows, lengths around a tile's
 /// borders, and both ways of backward (few large tasks, many small ones).
-fn cases() -> Vec<Case> {
+pub(super) fn cases() -> Vec<Case> {
     let case = |name, heads: (usize, usize), head_dim, lens: &[usize]| Case {
         name,
         heads,
@@ -75,29 +76,29 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-struct Data {
-    q: Vec<f32>,
-    k: Vec<f32>,
-    v: Vec<f32>,
-    dout: Vec<f32>,
+pub(super) struct Data {
+    pub q: Vec<f32>,
+    pub k: Vec<f32>,
+    pub v: Vec<f32>,
+    pub dout: Vec<f32>,
 }
 
-fn data(case: &Case) -> Data {
+pub(super) fn data(case: &Case) -> Data {
     let n: usize = case.lens.iter().sum();
     let (wide, narrow) = (n * case.heads.0 * case.head_dim, n * case.heads.1 * case.head_dim);
     Data { q: random(wide, 1), k: random(narrow, 2), v: random(narrow, 3), dout: random(wide, 4) }
 }
 
-#[derive(Default, PartialEq)]
-struct Results<T> {
-    out: Vec<T>,
-    lse: Vec<T>,
-    dq: Vec<T>,
-    dk: Vec<T>,
-    dv: Vec<T>,
+#[derive(PartialEq)]
+pub(super) struct Results<T> {
+    pub out: Vec<T>,
+    pub lse: Vec<T>,
+    pub dq: Vec<T>,
+    pub dk: Vec<T>,
+    pub dv: Vec<T>,
 }
 
-fn fused(isa: Isa, case: &Case, data: &Data) -> Results<f32> {
+pub(super) fn fused(isa: Isa, precision: Precision, case: &Case, data: &Data) -> Results<f32> {
     let (shape, starts) = (case.shape(), case.seq_starts());
     let Data { q, k, v, dout } = data;
     let n = starts[starts.len() - 1];
@@ -105,14 +106,14 @@ fn fused(isa: Isa, case: &Case, data: &Data) -> Results<f32> {
     let [mut out, mut dq] = [(); 2].map(|_| vec![f32::NAN; q.len()]);
     let [mut dk, mut dv] = [(); 2].map(|_| vec![f32::NAN; k.len()]);
     let mut lse = vec![f32::NAN; n * shape.n_heads];
-    forward(isa, &shape, &starts, q, k, v, &mut out, &mut lse);
+    forward(isa, precision, &shape, &starts, q, k, v, &mut out, &mut lse);
     let grads = Gradients { dq: &mut dq, dk: &mut dk, dv: &mut dv };
-    backward(isa, &shape, &starts, q, k, v, &out, &lse, dout, grads);
+    backward(isa, precision, &shape, &starts, q, k, v, &out, &lse, dout, grads);
     Results { out, lse, dq, dk, dv }
 }
 
 /// The header's formulas, a query at a time, in f64.
-fn naive(case: &Case, data: &Data) -> Results<f64> {
+pub(super) fn naive(case: &Case, data: &Data) -> Results<f64> {
     let (shape, starts, d) = (case.shape(), case.seq_starts(), case.head_dim);
     let (heads, kv_heads) = case.heads;
     let zeros = |x: &[f32]| vec![0.0; x.len()];
@@ -177,7 +178,7 @@ fn forward_and_backward_agree_with_f64_on_every_set() {
         // Scores of ±1e4 carry an absolute rounding of 1e-3, which is a relative one of p.
         let bound = if case.scale > 1e3 { 2e-3 } else { 2e-6 };
         for isa in Isa::available() {
-            let got = fused(isa, &case, &data);
+            let got = fused(isa, Precision::F32, &case, &data);
             let off = [
                 deviation(&got.out, &want.out),
                 deviation(&got.lse, &want.lse),
@@ -192,16 +193,18 @@ fn forward_and_backward_agree_with_f64_on_every_set() {
     }
 }
 
+const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Bf16];
+
 #[test]
 fn bits_do_not_depend_on_threads() {
-    for case in cases() {
-        let data = data(&case);
+    for (case, precision) in cases().iter().flat_map(|case| PRECISIONS.map(|p| (case, p))) {
+        let data = data(case);
         let run = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-            pool.expect("a pool").install(|| fused(Isa::best(), &case, &data))
+            pool.expect("a pool").install(|| fused(Isa::best(), precision, case, &data))
         };
         let one = run(1);
-        assert!([2, 3].into_iter().all(|threads| run(threads) == one), "{}", case.name);
+        assert!([1, 2, 3].into_iter().all(|threads| run(threads) == one), "{}", case.name);
     }
 }
 
@@ -210,14 +213,19 @@ fn a_sequence_has_the_bits_that_it_has_alone() {
     let cases = cases();
     let case = cases.iter().find(|case| case.name == "grouped by 2").expect("the case");
     let data = data(case);
-    let together = fused(Isa::best(), case, &data);
-    let rows = case.lens[0];
-    let (wide, narrow) = (rows * case.heads.0 * case.head_dim, rows * case.heads.1 * case.head_dim);
-    let Data { q, k, v, .. } = &data;
-    let (q, k, v) = (&q[..wide], &k[..narrow], &v[..narrow]);
-    let (mut out, mut lse) = (vec![0.0; wide], vec![0.0; rows * case.heads.0]);
-    forward(Isa::best(), &case.shape(), &[0, rows], q, k, v, &mut out, &mut lse);
-    assert_eq!(out, together.out[..wide]);
+    for (isa, precision) in
+        Isa::available().into_iter().flat_map(|isa| PRECISIONS.map(|p| (isa, p)))
+    {
+        let together = fused(isa, precision, case, &data);
+        let rows = case.lens[0];
+        let (wide, narrow) =
+            (rows * case.heads.0 * case.head_dim, rows * case.heads.1 * case.head_dim);
+        let Data { q, k, v, .. } = &data;
+        let (q, k, v) = (&q[..wide], &k[..narrow], &v[..narrow]);
+        let (mut out, mut lse) = (vec![0.0; wide], vec![0.0; rows * case.heads.0]);
+        forward(isa, precision, &case.shape(), &[0, rows], q, k, v, &mut out, &mut lse);
+        assert_eq!(out, together.out[..wide]);
+    }
 }
 
 #[test]
@@ -245,8 +253,14 @@ fn scratch_per_thread_is_counted() {
     let case = |name| cases.iter().find(|case| case.name == name).expect("the case");
     let many = case("ragged");
     let tile = 4 * (3 * 32 * 16 + 2 * 64 * 32);
-    assert_eq!(backward_scratch_bytes(&many.shape(), &many.seq_starts()), tile + 4 * 2 * 65 * 16);
+    let bytes = |case: &Case| {
+        let starts = case.seq_starts();
+        PRECISIONS.map(|p| backward_scratch_bytes(Isa::Portable, p, &case.shape(), &starts))
+    };
+    assert_eq!(bytes(many)[0], tile + 4 * 2 * 65 * 16);
     let few = case("one long sequence");
     let tile = 4 * (3 * 32 * 128 + 2 * 64 * 32);
-    assert_eq!(backward_scratch_bytes(&few.shape(), &few.seq_starts()), tile + 4 * 2 * 64 * 128);
+    assert_eq!(bytes(few)[0], tile + 4 * 2 * 64 * 128);
+    // Keys and values in words, a tile's words, and those of four heads come on top.
+    assert!(bytes(few)[1] > bytes(few)[0] && bytes(few)[1] < 1 << 20);
 }

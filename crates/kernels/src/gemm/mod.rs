@@ -36,8 +36,11 @@ use kernel::{Kernel, Portable};
 #[cfg(target_arch = "aarch64")]
 use neon::F32Neon;
 use pack::Encoding;
+pub(crate) use pack::round;
 #[cfg(target_arch = "x86_64")]
 use x86::{Bf16Avx512, F32Avx2, F32Avx512};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86_pack::columns16;
 
 /// The elements of an operand, in the type that they are stored in.
 #[derive(Clone, Copy, Debug)]

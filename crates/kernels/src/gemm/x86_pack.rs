@@ -303,9 +303,10 @@ fn transpose_avx512(from: &Lanes, words: usize, lanes: usize, out: &mut [u32], w
     }
 }
 
+/// Word `c` of row `r` becomes word `r` of row `c`.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(super) fn columns16(r: [__m512i; 16]) -> [__m512i; 16] {
+pub(crate) fn columns16(r: [__m512i; 16]) -> [__m512i; 16] {
     // Pairs of rows, then fours, then the 128-bit quarters in two steps.
     let pairs: [__m512i; 16] = std::array::from_fn(|i| {
         let (x, y) = (r[i & !1], r[i | 1]);

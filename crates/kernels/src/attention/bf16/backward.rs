@@ -1,0 +1,388 @@
+//! Backward with operands in bf16: probabilities again from `lse`, tile by tile.
+//!
+//! Tasks are cut as in f32: one pass of five products where sequences and kv heads are many, seven
+//! products in tiles of queries and then of keys where they are few.
+
+use super::operands::{Operands, Part, Put, WordProduct, Words, dot_columns};
+use super::{HEADS, Sequence, columns_of, head_groups, tiles, with_operands};
+use crate::Isa;
+use crate::attention::backward::{Cells, Saved, TASKS_MIN, whole_tasks};
+use crate::attention::product::Rows;
+use crate::attention::scratch::{HeadCells, Scratch, padded, with_scratch};
+use crate::attention::tile::{Bias, Place, mask, probabilities, scaled};
+use crate::attention::{AttentionShape, KEYS, QUERIES};
+use crate::gemm::round;
+use crate::simd::{self, shells};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Writes the gradients; the caller has checked the lengths.
+pub(in crate::attention) fn backward(
+    isa: Isa,
+    shape: &AttentionShape,
+    seq_starts: &[usize],
+    saved: Saved,
+    cells: &Cells,
+) {
+    with_operands!(isa, |ops| run(ops, shape, seq_starts, saved, cells))
+}
+
+/// Floats of a task's scratch, whose gradients of keys and values have `rows` rows.
+pub(in crate::attention) fn scratch_floats(isa: Isa, head_dim: usize, rows: usize) -> usize {
+    fn floats<O: Operands>(_: O, head_dim: usize, rows: usize) -> usize {
+        scratch_of::<O>(head_dim, rows)
+    }
+    with_operands!(isa, |ops| floats(ops, head_dim, rows))
+}
+
+fn scratch_of<O: Operands>(d: usize, rows: usize) -> usize {
+    let n = columns_of(d);
+    let keys = 2 * padded(KEYS * O::words(d)) + padded(O::words(KEYS) * n);
+    let work = 2 * padded(KEYS * QUERIES)
+        + padded(KEYS * O::words(QUERIES))
+        + padded(O::words(KEYS) * QUERIES);
+    let head =
+        2 * padded(O::words(d) * QUERIES) + 2 * padded(O::words(QUERIES) * n) + padded(QUERIES * n);
+    2 * padded(rows * n) + keys + work + HEADS * head
+}
+
+fn run<O: Operands>(
+    ops: O,
+    shape: &AttentionShape,
+    seq_starts: &[usize],
+    saved: Saved,
+    cells: &Cells,
+) {
+    let sequences = Sequence::all(seq_starts);
+    let delta = deltas(ops, shape, saved);
+    let delta = &delta;
+    let task = |sequence| Task { ops, shape, saved, delta, sequence };
+    let kv_heads = shape.n_kv_heads;
+    if whole_tasks(shape, seq_starts) >= TASKS_MIN {
+        return (0..sequences.len() * kv_heads).into_par_iter().for_each(|at| {
+            task(sequences[at / kv_heads]).whole(at % kv_heads, cells);
+        });
+    }
+    let (query_tiles, groups) = (tiles(&sequences, QUERIES), head_groups(shape));
+    (0..query_tiles.len() * groups.len()).into_par_iter().for_each(|at| {
+        let (sequence, query) = query_tiles[at / groups.len()];
+        task(sequence).query_tile(query, groups[at % groups.len()].clone(), &cells.dq);
+    });
+    let key_tiles = tiles(&sequences, KEYS);
+    (0..key_tiles.len() * kv_heads).into_par_iter().for_each(|at| {
+        let (sequence, key) = key_tiles[at / kv_heads];
+        task(sequence).key_tile(key, at % kv_heads, cells);
+    });
+}
+
+/// δ `[N, H]`, of the rounded dout: then the ds of a query add up to 0 but for the rounding of p.
+fn deltas<O: Operands>(ops: O, shape: &AttentionShape, saved: Saved) -> Vec<f32> {
+    let mut delta = vec![0.0; saved.lse.len()];
+    let d = shape.head_dim;
+    let rows = saved.dout.par_chunks(d).zip(saved.out.par_chunks(d)).with_min_len(QUERIES);
+    rows.zip(&mut delta)
+        .for_each(|((dout, out), delta)| *delta = dot_rounded(ops.isa(), dout, out));
+    delta
+}
+
+shells! {
+    /// `Σ ⌊x⌉·y`.
+    fn dot_rounded(x: &[f32], y: &[f32]) -> f32 = dot_rounded_body;
+}
+
+#[inline(always)]
+fn dot_rounded_body(x: &[f32], y: &[f32]) -> f32 {
+    simd::sum_map2(x, y, |x, y| f32::from_bits(round(x.to_bits())) * y)
+}
+
+/// One sequence; rows below count from its first.
+#[derive(Clone, Copy)]
+struct Task<'a, O> {
+    ops: O,
+    shape: &'a AttentionShape<'a>,
+    saved: Saved<'a>,
+    delta: &'a [f32],
+    sequence: Sequence,
+}
+
+/// The keys and values of a tile, in words.
+struct KeyTile<'s> {
+    /// k and v `[KEYS][D]`.
+    k_rows: &'s mut [u32],
+    v_rows: &'s mut [u32],
+    /// k along the keys, `[KEYS][columns_of(D)]`.
+    k_steps: &'s mut [u32],
+}
+
+impl<'s> KeyTile<'s> {
+    fn new<O: Operands>(scratch: &mut Scratch<'s>, d: usize) -> KeyTile<'s> {
+        KeyTile {
+            k_rows: scratch.take_words(KEYS * O::words(d)),
+            v_rows: scratch.take_words(KEYS * O::words(d)),
+            k_steps: scratch.take_words(O::words(KEYS) * columns_of(d)),
+        }
+    }
+}
+
+/// The queries of a tile of one head, in words.
+struct QueryTile<'s> {
+    head: usize,
+    /// q and dout `[D][QUERIES]`.
+    q_columns: &'s mut [u32],
+    dout_columns: &'s mut [u32],
+    /// q and dout along the queries, `[QUERIES][columns_of(D)]`.
+    q_steps: &'s mut [u32],
+    dout_steps: &'s mut [u32],
+    /// `[QUERIES][columns_of(D)]`; scale is left to the end.
+    dq: &'s mut [f32],
+    lse: [f32; QUERIES],
+    delta: [f32; QUERIES],
+}
+
+impl<'s> QueryTile<'s> {
+    fn new<O: Operands>(scratch: &mut Scratch<'s>, d: usize) -> QueryTile<'s> {
+        QueryTile {
+            head: 0,
+            q_columns: scratch.take_words(O::words(d) * QUERIES),
+            dout_columns: scratch.take_words(O::words(d) * QUERIES),
+            q_steps: scratch.take_words(O::words(QUERIES) * columns_of(d)),
+            dout_steps: scratch.take_words(O::words(QUERIES) * columns_of(d)),
+            dq: scratch.take(QUERIES * columns_of(d)),
+            lse: [0.0; QUERIES],
+            delta: [0.0; QUERIES],
+        }
+    }
+}
+
+/// What a tile of scores becomes.
+struct Scores<'s> {
+    /// `[KEYS][QUERIES]`.
+    p: &'s mut [f32],
+    ds: &'s mut [f32],
+    /// p, then ds, along the queries.
+    rows: &'s mut [u32],
+    /// ds along the keys.
+    steps: &'s mut [u32],
+}
+
+impl<'s> Scores<'s> {
+    fn new<O: Operands>(scratch: &mut Scratch<'s>) -> Scores<'s> {
+        Scores {
+            p: scratch.take(KEYS * QUERIES),
+            ds: scratch.take(KEYS * QUERIES),
+            rows: scratch.take_words(KEYS * O::words(QUERIES)),
+            steps: scratch.take_words(O::words(KEYS) * QUERIES),
+        }
+    }
+}
+
+impl<O: Operands> Task<'_, O> {
+    /// dq, dk and dv of one kv head and its query heads.
+    fn whole(&self, kv_head: usize, cells: &Cells) {
+        let (d, len, n) = (self.shape.head_dim, self.sequence.len, columns_of(self.shape.head_dim));
+        with_scratch(scratch_of::<O>(d, len), |mut scratch| {
+            let dk = scratch.take(len * n);
+            let dv = scratch.take(len * n);
+            dk.fill(0.0);
+            dv.fill(0.0);
+            let mut keys = KeyTile::new::<O>(&mut scratch, d);
+            let mut scores = Scores::new::<O>(&mut scratch);
+            let mut tiles: [_; HEADS] =
+                std::array::from_fn(|_| QueryTile::new::<O>(&mut scratch, d));
+            let groups = head_groups(self.shape);
+            let groups = groups.iter().filter(|heads| self.kv_head_of(heads.start) == kv_head);
+            let groups: Vec<&Range<usize>> = groups.collect();
+            for query in (0..len).step_by(QUERIES) {
+                for &heads in &groups {
+                    let tiles = &mut tiles[..heads.len()];
+                    self.load_group(tiles, heads, query);
+                    let end = len.min(query + QUERIES);
+                    for key in (self.shape.first_key(query)..end).step_by(KEYS) {
+                        let at = self.place(query, key, KEYS.min(end - key));
+                        self.load_keys(&mut keys, kv_head, at);
+                        self.load_key_steps(&mut keys, kv_head, at);
+                        for tile in &mut *tiles {
+                            self.compute(tile, &keys, at, &mut scores);
+                            self.add_dkv(
+                                tile,
+                                at,
+                                &mut scores,
+                                (&mut dk[key * n..], &mut dv[key * n..]),
+                            );
+                            self.add_dq(tile, &keys, at, &mut scores);
+                        }
+                    }
+                    self.write_dq(tiles, query, &cells.dq);
+                }
+            }
+            self.write(&cells.dk, (0, kv_head), self.shape.scale, dk);
+            self.write(&cells.dv, (0, kv_head), 1.0, dv);
+        });
+    }
+
+    /// dq of a tile of queries of some heads that share a kv head.
+    fn query_tile(&self, query: usize, heads: Range<usize>, dq: &HeadCells) {
+        let d = self.shape.head_dim;
+        with_scratch(scratch_of::<O>(d, 0), |mut scratch| {
+            let mut keys = KeyTile::new::<O>(&mut scratch, d);
+            let mut scores = Scores::new::<O>(&mut scratch);
+            let mut tiles: [_; HEADS] =
+                std::array::from_fn(|_| QueryTile::new::<O>(&mut scratch, d));
+            let tiles = &mut tiles[..heads.len()];
+            self.load_group(tiles, &heads, query);
+            let (kv_head, end) =
+                (self.kv_head_of(heads.start), self.sequence.len.min(query + QUERIES));
+            for key in (self.shape.first_key(query)..end).step_by(KEYS) {
+                let at = self.place(query, key, KEYS.min(end - key));
+                self.load_keys(&mut keys, kv_head, at);
+                self.load_key_steps(&mut keys, kv_head, at);
+                for tile in &mut *tiles {
+                    self.compute(tile, &keys, at, &mut scores);
+                    self.add_dq(tile, &keys, at, &mut scores);
+                }
+            }
+            self.write_dq(tiles, query, dq);
+        });
+    }
+
+    /// dk and dv of a tile of keys of one kv head.
+    fn key_tile(&self, key: usize, kv_head: usize, cells: &Cells) {
+        let (d, n) = (self.shape.head_dim, columns_of(self.shape.head_dim));
+        let n_keys = KEYS.min(self.sequence.len - key);
+        with_scratch(scratch_of::<O>(d, KEYS), |mut scratch| {
+            let dk = scratch.take(n_keys * n);
+            let dv = scratch.take(n_keys * n);
+            dk.fill(0.0);
+            dv.fill(0.0);
+            let mut keys = KeyTile::new::<O>(&mut scratch, d);
+            let mut scores = Scores::new::<O>(&mut scratch);
+            let mut tile = QueryTile::new::<O>(&mut scratch, d);
+            self.load_keys(&mut keys, kv_head, self.place(key, key, n_keys));
+            let group = self.shape.heads_per_kv_head();
+            let query_end = self.shape.query_end(key + n_keys - 1, self.sequence.len);
+            for query in (key / QUERIES * QUERIES..query_end).step_by(QUERIES) {
+                let end = self.sequence.len.min(query + QUERIES);
+                // On the diagonal the last keys may lie behind all queries of the tile.
+                let at = self.place(query, key, n_keys.min(end - key));
+                for head in kv_head * group..(kv_head + 1) * group {
+                    self.load(&mut tile, head, query);
+                    self.compute(&tile, &keys, at, &mut scores);
+                    self.add_dkv(&tile, at, &mut scores, (dk, dv));
+                }
+            }
+            self.write(&cells.dk, (key, kv_head), self.shape.scale, dk);
+            self.write(&cells.dv, (key, kv_head), 1.0, dv);
+        });
+    }
+
+    fn kv_head_of(&self, head: usize) -> usize {
+        head / self.shape.heads_per_kv_head()
+    }
+
+    fn place(&self, query: usize, key: usize, n_keys: usize) -> Place {
+        Place { key, n_keys, query, n_queries: QUERIES.min(self.sequence.len - query) }
+    }
+
+    fn load_group(&self, tiles: &mut [QueryTile], heads: &Range<usize>, query: usize) {
+        for (tile, head) in tiles.iter_mut().zip(heads.clone()) {
+            self.load(tile, head, query);
+            tile.dq.fill(0.0);
+        }
+    }
+
+    fn load(&self, tile: &mut QueryTile, head: usize, query: usize) {
+        let n = QUERIES.min(self.sequence.len - query);
+        let part = |matrix| {
+            let rows = self.sequence.query_head(self.shape, matrix, head).rows(query);
+            Part { rows, n, width: self.shape.head_dim }
+        };
+        let (q, dout) = (part(self.saved.q), part(self.saved.dout));
+        self.ops.columns(q, tile.q_columns);
+        self.ops.columns(dout, tile.dout_columns);
+        self.ops.steps(q, tile.q_steps);
+        self.ops.steps(dout, tile.dout_steps);
+        tile.head = head;
+        // Columns without a query get probability exp(−∞) = 0.
+        tile.lse.fill(f32::INFINITY);
+        tile.delta.fill(0.0);
+        for i in 0..n {
+            let at = (self.sequence.first + query + i) * self.shape.n_heads + head;
+            tile.lse[i] = self.saved.lse[at];
+            tile.delta[i] = self.delta[at];
+        }
+    }
+
+    fn load_keys(&self, keys: &mut KeyTile, kv_head: usize, at: Place) {
+        self.ops.rows(self.key_part(self.saved.k, kv_head, at), keys.k_rows);
+        self.ops.rows(self.key_part(self.saved.v, kv_head, at), keys.v_rows);
+    }
+
+    fn load_key_steps(&self, keys: &mut KeyTile, kv_head: usize, at: Place) {
+        self.ops.steps(self.key_part(self.saved.k, kv_head, at), keys.k_steps);
+    }
+
+    fn key_part<'m>(&self, matrix: &'m [f32], kv_head: usize, at: Place) -> Part<'m> {
+        let head = kv_head * self.shape.heads_per_kv_head();
+        let rows = self.sequence.kv_head(self.shape, matrix, head).rows(at.key);
+        Part { rows, n: at.n_keys, width: self.shape.head_dim }
+    }
+
+    /// Fills `p` and `ds`.
+    fn compute(&self, tile: &QueryTile, keys: &KeyTile, at: Place, scores: &mut Scores) {
+        let (ops, shape) = (self.ops, self.shape);
+        let size = (at.n_keys, shape.head_dim);
+        let (p, ds) = (&mut scores.p[..at.n_keys * QUERIES], &mut scores.ds[..at.n_keys * QUERIES]);
+        dot_columns(ops, size, (keys.k_rows, tile.q_columns), shape.scale, p);
+        mask(shape, at, p);
+        dot_columns(ops, size, (keys.v_rows, tile.dout_columns), 1.0, ds);
+        let bias = Bias { slope: shape.slope(tile.head), key: at.key };
+        probabilities(ops.isa(), p, ds, bias, &tile.lse, &tile.delta);
+    }
+
+    /// `dv[j] += Σ_i p[i,j] · dout[i]`, `dk[j] += Σ_i ds[i,j] · q[i]`; scale is left to the end.
+    fn add_dkv(
+        &self,
+        tile: &QueryTile,
+        at: Place,
+        scores: &mut Scores,
+        (dk, dv): (&mut [f32], &mut [f32]),
+    ) {
+        let (n, k) = (columns_of(self.shape.head_dim), O::words(at.n_queries));
+        let row_stride = O::words(QUERIES);
+        for (x, b, sums) in [(&*scores.p, &*tile.dout_steps, dv), (&*scores.ds, &*tile.q_steps, dk)]
+        {
+            let rows = Rows { data: x, stride: QUERIES };
+            self.ops.rows(Part { rows, n: at.n_keys, width: QUERIES }, scores.rows);
+            let a = Words { data: scores.rows, row_stride, col_stride: 1 };
+            self.ops.product(WordProduct { m: at.n_keys, n, k, a, b, put: Put::Added }, sums);
+        }
+    }
+
+    /// `dq[i] += Σ_j ds[i,j] · k[j]`; scale is left to the end.
+    fn add_dq(&self, tile: &mut QueryTile, keys: &KeyTile, at: Place, scores: &mut Scores) {
+        let rows = Rows { data: scores.ds, stride: QUERIES };
+        self.ops.steps(Part { rows, n: at.n_keys, width: QUERIES }, scores.steps);
+        let a = Words { data: scores.steps, row_stride: 1, col_stride: QUERIES };
+        let (m, n, k) = (at.n_queries, columns_of(self.shape.head_dim), O::words(at.n_keys));
+        let product = WordProduct { m, n, k, a, b: keys.k_steps, put: Put::Added };
+        self.ops.product(product, tile.dq);
+    }
+
+    fn write_dq(&self, tiles: &[QueryTile], query: usize, cells: &HeadCells) {
+        let floats = QUERIES.min(self.sequence.len - query) * columns_of(self.shape.head_dim);
+        for tile in tiles {
+            self.write(cells, (query, tile.head), self.shape.scale, &tile.dq[..floats]);
+        }
+    }
+
+    /// `cells = factor · rows` from row `place.0` on, in head `place.1`, which the calling task owns.
+    fn write(&self, cells: &HeadCells, place: (usize, usize), factor: f32, rows: &[f32]) {
+        let d = self.shape.head_dim;
+        for (i, row) in rows.chunks_exact(columns_of(d)).enumerate() {
+            // SAFETY: a task writes the rows and the heads that it was given, and no two tasks of
+            // one pass were given the same ones.
+            let cell = unsafe { cells.cell(self.sequence.first + place.0 + i, place.1) };
+            scaled(self.ops.isa(), &row[..d], factor, cell);
+        }
+    }
+}

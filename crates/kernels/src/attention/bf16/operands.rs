@@ -1,0 +1,104 @@
+//! Operands as words: how an instruction set packs them and multiplies them.
+//!
+//! A word holds one value or two neighbours along the sum. Three ways of packing serve all products:
+//! along the columns of a matrix, along its rows, and along its columns with the rows side by side.
+
+use crate::Isa;
+use crate::attention::QUERIES;
+use crate::attention::product::Rows;
+
+/// A part of a matrix: `n` rows of `width` values.
+#[derive(Clone, Copy)]
+pub(super) struct Part<'a> {
+    pub rows: Rows<'a>,
+    pub n: usize,
+    pub width: usize,
+}
+
+impl<'a> Part<'a> {
+    pub(super) fn row(&self, row: usize) -> &'a [f32] {
+        &self.rows.data[row * self.rows.stride..][..self.width]
+    }
+}
+
+/// Word `(r, p)` is `data[r·row_stride + p·col_stride]`.
+#[derive(Clone, Copy)]
+pub(super) struct Words<'a> {
+    pub data: &'a [u32],
+    pub row_stride: usize,
+    pub col_stride: usize,
+}
+
+/// What becomes of a product.
+#[derive(Clone, Copy)]
+pub(super) enum Put {
+    /// `c = factor · a·b`
+    Scaled(f32),
+    /// `c += a·b`
+    Added,
+}
+
+/// `c[m, n]` of words `a[m, k] · b[k, n]`; rows of `b` and `c` lie one after another.
+#[derive(Clone, Copy)]
+pub(super) struct WordProduct<'a> {
+    pub m: usize,
+    /// A multiple of 16.
+    pub n: usize,
+    /// In words.
+    pub k: usize,
+    pub a: Words<'a>,
+    pub b: &'a [u32],
+    pub put: Put,
+}
+
+impl WordProduct<'_> {
+    /// Panics where a part is too short.
+    pub(super) fn check(&self, c: &[f32]) {
+        let &WordProduct { m, n, k, a, b, .. } = self;
+        assert!(n.is_multiple_of(16) && m > 0 && k > 0, "attention: a product of whole vectors");
+        let a_last = (m - 1) * a.row_stride + (k - 1) * a.col_stride;
+        assert!(a.data.len() > a_last, "attention: a is too short");
+        assert!(b.len() >= k * n && c.len() >= m * n, "attention: b or c is too short");
+    }
+}
+
+/// An instruction set's words and arithmetic. What is packed is rounded to bf16.
+pub(super) trait Operands: Copy + Send + Sync {
+    /// Values in one word.
+    const PER_WORD: usize;
+
+    fn isa(self) -> Isa;
+
+    /// `words[r][w]` = values of row `r` from column `w · PER_WORD` on; 0 past `width`.
+    fn rows(self, x: Part, words: &mut [u32]);
+
+    /// `words[w][c]` = values of column `c` from row `w · PER_WORD` on; 0 past `n`, and in columns
+    /// from `width` to the next multiple of 16.
+    fn steps(self, x: Part, words: &mut [u32]);
+
+    /// `words[w][r]` = values of row `r` from column `w · PER_WORD` on, [`QUERIES`] rows; 0 past `n`
+    /// and `width`.
+    fn columns(self, x: Part, words: &mut [u32]);
+
+    /// Each element of `c` is summed in the order of `k`.
+    fn product(self, x: WordProduct, c: &mut [f32]);
+
+    /// Words of `len` values along the sum.
+    fn words(len: usize) -> usize {
+        len.div_ceil(Self::PER_WORD)
+    }
+}
+
+/// The scores' and the gradients' side of a tile: `c[j][i] = factor · rows[j]·columns[i]`.
+pub(super) fn dot_columns<O: Operands>(
+    ops: O,
+    (n_keys, head_dim): (usize, usize),
+    (rows, columns): (&[u32], &[u32]),
+    factor: f32,
+    c: &mut [f32],
+) {
+    let k = O::words(head_dim);
+    let a = Words { data: rows, row_stride: k, col_stride: 1 };
+    let put = Put::Scaled(factor);
+    ops.product(WordProduct { m: n_keys, n: QUERIES, k, a, b: columns, put }, c);
+}

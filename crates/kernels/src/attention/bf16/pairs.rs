@@ -1,0 +1,243 @@
+//! Words of two bf16, even k in the low half, and their products on AVX-512 BF16.
+//!
+//! `vdpbf16ps` multiplies pairs and adds both products to an f32; it and the rounding take subnormals
+//! as 0 (see `gemm/x86.rs`).
+
+use super::operands::{Operands, Part, Put, WordProduct};
+use crate::Isa;
+use crate::attention::QUERIES;
+use crate::gemm::columns16;
+use crate::isa::Avx512Bf16;
+use std::arch::x86_64::*;
+
+/// Words of a register.
+const LANES: usize = 16;
+
+#[derive(Clone, Copy)]
+pub(super) struct Pairs(Avx512Bf16);
+
+impl Pairs {
+    pub(super) fn new(proof: Avx512Bf16) -> Pairs {
+        Pairs(proof)
+    }
+}
+
+impl Operands for Pairs {
+    const PER_WORD: usize = 2;
+
+    fn isa(self) -> Isa {
+        Isa::Avx512Bf16(self.0)
+    }
+
+    fn rows(self, x: Part, words: &mut [u32]) {
+        // SAFETY: `self.0` proves `avx512bf16` and all that `Avx512` does.
+        unsafe { rows(x, words) }
+    }
+
+    fn steps(self, x: Part, words: &mut [u32]) {
+        // SAFETY: as above.
+        unsafe { steps(x, words) }
+    }
+
+    fn columns(self, x: Part, words: &mut [u32]) {
+        // SAFETY: as above.
+        unsafe { columns(x, words) }
+    }
+
+    fn product(self, x: WordProduct, c: &mut [f32]) {
+        x.check(c);
+        // SAFETY: as above; the views hold `m`, `n` and `k`, as just checked.
+        unsafe { product(x, c) }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn rows(x: Part, words: &mut [u32]) {
+    let width = x.width.div_ceil(2);
+    for (r, words) in words.chunks_exact_mut(width).take(x.n).enumerate() {
+        for (from, to) in x.row(r).chunks(2 * LANES).zip(words.chunks_mut(LANES)) {
+            store(pairs_of(from), to);
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn steps(x: Part, words: &mut [u32]) {
+    // Halves i and 16 + i become neighbours.
+    let order: [u16; 32] = std::array::from_fn(|i| (i / 2 + i % 2 * 16) as u16);
+    // SAFETY: `order` is 512 bits.
+    let order = unsafe { _mm512_loadu_si512(order.as_ptr().cast()) };
+    let width = x.width.next_multiple_of(LANES);
+    for (r, words) in words.chunks_exact_mut(width).take(x.n.div_ceil(2)).enumerate() {
+        let high = if 2 * r + 1 < x.n { x.row(2 * r + 1) } else { &[] };
+        let mut high = high.chunks(LANES);
+        for (low, to) in x.row(2 * r).chunks(LANES).zip(words.as_chunks_mut::<LANES>().0) {
+            let high = load(high.next().unwrap_or(&[]));
+            let halves = as_words(_mm512_cvtne2ps_pbh(high, load(low)));
+            store(_mm512_permutexvar_epi16(order, halves), to);
+        }
+    }
+}
+
+/// Blocks of 16 words of 16 rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn columns(x: Part, words: &mut [u32]) {
+    let width = x.width.div_ceil(2);
+    let (words, _) = words[..width * QUERIES].as_chunks_mut::<QUERIES>();
+    for first in (0..QUERIES).step_by(LANES) {
+        for (block, words) in words.chunks_mut(LANES).enumerate() {
+            let from = block * 2 * LANES;
+            let to = x.width.min(from + 2 * LANES);
+            let rows: [__m512i; LANES] = std::array::from_fn(|r| {
+                let row = first + r;
+                if row < x.n { pairs_of(&x.row(row)[from..to]) } else { _mm512_setzero_si512() }
+            });
+            for (column, words) in columns16(rows).into_iter().zip(words) {
+                store(column, &mut words[first..first + LANES]);
+            }
+        }
+    }
+}
+
+/// At most 32 floats as pairs; zeros after them.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn pairs_of(x: &[f32]) -> __m512i {
+    let (first, second) = x.split_at(x.len().min(LANES));
+    as_words(_mm512_cvtne2ps_pbh(load(second), load(first)))
+}
+
+/// At most 16 floats; zeros after them.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load(x: &[f32]) -> __m512 {
+    assert!(x.len() <= LANES);
+    // SAFETY: the mask loads `x.len()` floats.
+    unsafe { _mm512_maskz_loadu_ps(first_lanes(x.len()), x.as_ptr()) }
+}
+
+/// The first of the words, at most 16.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store(words: __m512i, to: &mut [u32]) {
+    assert!(to.len() <= LANES);
+    // SAFETY: the mask stores `to.len()` words.
+    unsafe { _mm512_mask_storeu_epi32(to.as_mut_ptr().cast(), first_lanes(to.len()), words) }
+}
+
+#[inline(always)]
+fn first_lanes(n: usize) -> __mmask16 {
+    ((1u32 << n) - 1) as __mmask16
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn as_words(pairs: __m512bh) -> __m512i {
+    // SAFETY: both types are 512 bits of plain data.
+    unsafe { std::mem::transmute(pairs) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn as_bf16(words: __m512i) -> __m512bh {
+    // SAFETY: both types are 512 bits of plain data.
+    unsafe { std::mem::transmute(words) }
+}
+
+/// Blocks of 8 rows × two vectors, and narrower ones for what is left.
+///
+/// # Safety
+/// - [`WordProduct::check`] has passed.
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn product(x: WordProduct, c: &mut [f32]) {
+    let mut col = 0;
+    // SAFETY: columns end at `n`, which is whole vectors.
+    unsafe {
+        while col + 2 * LANES <= x.n {
+            columns_of_blocks::<2>(&x, c, col);
+            col += 2 * LANES;
+        }
+        if col < x.n {
+            columns_of_blocks::<1>(&x, c, col);
+        }
+    }
+}
+
+/// # Safety
+/// - As [`product`], and `col` plus `W` vectors is at most `n`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn columns_of_blocks<const W: usize>(x: &WordProduct, c: &mut [f32], col: usize) {
+    let mut row = 0;
+    // SAFETY: rows end at `m`.
+    unsafe {
+        while row + 8 <= x.m {
+            block::<8, W>(x, c, row, col);
+            row += 8;
+        }
+        if row + 4 <= x.m {
+            block::<4, W>(x, c, row, col);
+            row += 4;
+        }
+        if row + 2 <= x.m {
+            block::<2, W>(x, c, row, col);
+            row += 2;
+        }
+        if row < x.m {
+            block::<1, W>(x, c, row, col);
+        }
+    }
+}
+
+/// `R` rows × `W` vectors of `c` from `(row, col)`.
+///
+/// # Safety
+/// - As [`product`], and the block lies inside `m × n`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn block<const R: usize, const W: usize>(
+    x: &WordProduct,
+    c: &mut [f32],
+    row: usize,
+    col: usize,
+) {
+    // SAFETY: every index below is one of row `row + r < m`, of a vector inside `n` columns and of
+    // `p < k`, which the views hold.
+    unsafe {
+        let a: [*const u32; R] =
+            std::array::from_fn(|r| x.a.data.as_ptr().add((row + r) * x.a.row_stride));
+        let b = x.b.as_ptr().add(col);
+        let at = |r: usize, w: usize| (row + r) * x.n + col + w * LANES;
+        let mut sums = [[_mm512_setzero_ps(); W]; R];
+        if let Put::Added = x.put {
+            for (r, sums) in sums.iter_mut().enumerate() {
+                for (w, sum) in sums.iter_mut().enumerate() {
+                    *sum = _mm512_loadu_ps(c.as_ptr().add(at(r, w)));
+                }
+            }
+        }
+        for p in 0..x.k {
+            let mut columns = [as_bf16(_mm512_setzero_si512()); W];
+            for (w, column) in columns.iter_mut().enumerate() {
+                *column = as_bf16(_mm512_loadu_si512(b.add(p * x.n + w * LANES).cast()));
+            }
+            for (sums, a) in sums.iter_mut().zip(a) {
+                let word = *a.add(p * x.a.col_stride);
+                let a = as_bf16(_mm512_set1_epi32(word.cast_signed()));
+                for (sum, &column) in sums.iter_mut().zip(&columns) {
+                    *sum = _mm512_dpbf16_ps(*sum, a, column);
+                }
+            }
+        }
+        let factor = match x.put {
+            Put::Scaled(factor) => factor,
+            Put::Added => 1.0,
+        };
+        let factor = _mm512_set1_ps(factor);
+        for (r, sums) in sums.iter().enumerate() {
+            for (w, &sum) in sums.iter().enumerate() {
+                _mm512_storeu_ps(c.as_mut_ptr().add(at(r, w)), _mm512_mul_ps(factor, sum));
+            }
+        }
+    }
+}
