@@ -3,13 +3,12 @@
 //! Tasks are cut as in f32: one pass of five products where sequences and kv heads are many, seven
 //! products in tiles of queries and then of keys where they are few.
 
-use super::operands::{Operands, Part, Put, WordProduct, Words, dot_columns};
+use super::operands::{Operands, Part, Put, ScoreWords, WordProduct, Words, dot_columns};
 use super::{HEADS, Sequence, columns_of, head_groups, tiles, with_operands};
 use crate::Isa;
 use crate::attention::backward::{Cells, Saved, TASKS_MIN, whole_tasks};
-use crate::attention::product::Rows;
 use crate::attention::scratch::{HeadCells, Scratch, padded, with_scratch};
-use crate::attention::tile::{Bias, Place, mask, probabilities, scaled};
+use crate::attention::tile::{Bias, Place, mask, scaled};
 use crate::attention::{AttentionShape, KEYS, QUERIES};
 use crate::gemm::round;
 use crate::simd::{self, shells};
@@ -39,7 +38,7 @@ fn scratch_of<O: Operands>(d: usize, rows: usize) -> usize {
     let n = columns_of(d);
     let keys = 2 * padded(KEYS * O::words(d)) + padded(O::words(KEYS) * n);
     let work = 2 * padded(KEYS * QUERIES)
-        + padded(KEYS * O::words(QUERIES))
+        + 2 * padded(KEYS * O::words(QUERIES))
         + padded(O::words(KEYS) * QUERIES);
     let head =
         2 * padded(O::words(d) * QUERIES) + 2 * padded(O::words(QUERIES) * n) + padded(QUERIES * n);
@@ -154,24 +153,24 @@ impl<'s> QueryTile<'s> {
     }
 }
 
-/// What a tile of scores becomes.
+/// A tile of scores.
 struct Scores<'s> {
     /// `[KEYS][QUERIES]`.
-    p: &'s mut [f32],
-    ds: &'s mut [f32],
-    /// p, then ds, along the queries.
-    rows: &'s mut [u32],
-    /// ds along the keys.
-    steps: &'s mut [u32],
+    scores: &'s mut [f32],
+    dp: &'s mut [f32],
+    words: ScoreWords<'s>,
 }
 
 impl<'s> Scores<'s> {
     fn new<O: Operands>(scratch: &mut Scratch<'s>) -> Scores<'s> {
         Scores {
-            p: scratch.take(KEYS * QUERIES),
-            ds: scratch.take(KEYS * QUERIES),
-            rows: scratch.take_words(KEYS * O::words(QUERIES)),
-            steps: scratch.take_words(O::words(KEYS) * QUERIES),
+            scores: scratch.take(KEYS * QUERIES),
+            dp: scratch.take(KEYS * QUERIES),
+            words: ScoreWords {
+                p_rows: scratch.take_words(KEYS * O::words(QUERIES)),
+                ds_rows: scratch.take_words(KEYS * O::words(QUERIES)),
+                ds_steps: scratch.take_words(O::words(KEYS) * QUERIES),
+            },
         }
     }
 }
@@ -203,13 +202,8 @@ impl<O: Operands> Task<'_, O> {
                         self.load_key_steps(&mut keys, kv_head, at);
                         for tile in &mut *tiles {
                             self.compute(tile, &keys, at, &mut scores);
-                            self.add_dkv(
-                                tile,
-                                at,
-                                &mut scores,
-                                (&mut dk[key * n..], &mut dv[key * n..]),
-                            );
-                            self.add_dq(tile, &keys, at, &mut scores);
+                            self.add_dkv(tile, at, &scores, &mut dk[key * n..], &mut dv[key * n..]);
+                            self.add_dq(tile, &keys, at, &scores);
                         }
                     }
                     self.write_dq(tiles, query, &cells.dq);
@@ -238,7 +232,7 @@ impl<O: Operands> Task<'_, O> {
                 self.load_key_steps(&mut keys, kv_head, at);
                 for tile in &mut *tiles {
                     self.compute(tile, &keys, at, &mut scores);
-                    self.add_dq(tile, &keys, at, &mut scores);
+                    self.add_dq(tile, &keys, at, &scores);
                 }
             }
             self.write_dq(tiles, query, dq);
@@ -267,7 +261,7 @@ impl<O: Operands> Task<'_, O> {
                 for head in kv_head * group..(kv_head + 1) * group {
                     self.load(&mut tile, head, query);
                     self.compute(&tile, &keys, at, &mut scores);
-                    self.add_dkv(&tile, at, &mut scores, (dk, dv));
+                    self.add_dkv(&tile, at, &scores, dk, dv);
                 }
             }
             self.write(&cells.dk, (key, kv_head), self.shape.scale, dk);
@@ -327,42 +321,34 @@ impl<O: Operands> Task<'_, O> {
         Part { rows, n: at.n_keys, width: self.shape.head_dim }
     }
 
-    /// Fills `p` and `ds`.
-    fn compute(&self, tile: &QueryTile, keys: &KeyTile, at: Place, scores: &mut Scores) {
+    /// Fills the words of p and ds.
+    fn compute(&self, tile: &QueryTile, keys: &KeyTile, at: Place, x: &mut Scores) {
         let (ops, shape) = (self.ops, self.shape);
-        let size = (at.n_keys, shape.head_dim);
-        let (p, ds) = (&mut scores.p[..at.n_keys * QUERIES], &mut scores.ds[..at.n_keys * QUERIES]);
-        dot_columns(ops, size, (keys.k_rows, tile.q_columns), shape.scale, p);
-        mask(shape, at, p);
-        dot_columns(ops, size, (keys.v_rows, tile.dout_columns), 1.0, ds);
-        let bias = Bias { slope: shape.slope(tile.head), key: at.key };
-        probabilities(ops.isa(), p, ds, bias, &tile.lse, &tile.delta);
+        let (size, floats) = ((at.n_keys, shape.head_dim), at.n_keys * QUERIES);
+        let (scores, dp) = (&mut x.scores[..floats], &mut x.dp[..floats]);
+        let factor = shape.scale * O::SCORE_UNIT;
+        dot_columns(ops, size, (keys.k_rows, tile.q_columns), factor, scores);
+        mask(shape, at, scores);
+        dot_columns(ops, size, (keys.v_rows, tile.dout_columns), 1.0, dp);
+        let bias = Bias { slope: shape.slope(tile.head) * O::SCORE_UNIT, key: at.key };
+        ops.probabilities((scores, dp), bias, (&tile.lse, &tile.delta), x.words.lent());
     }
 
     /// `dv[j] += Σ_i p[i,j] · dout[i]`, `dk[j] += Σ_i ds[i,j] · q[i]`; scale is left to the end.
-    fn add_dkv(
-        &self,
-        tile: &QueryTile,
-        at: Place,
-        scores: &mut Scores,
-        (dk, dv): (&mut [f32], &mut [f32]),
-    ) {
+    fn add_dkv(&self, tile: &QueryTile, at: Place, x: &Scores, dk: &mut [f32], dv: &mut [f32]) {
         let (n, k) = (columns_of(self.shape.head_dim), O::words(at.n_queries));
         let row_stride = O::words(QUERIES);
-        for (x, b, sums) in [(&*scores.p, &*tile.dout_steps, dv), (&*scores.ds, &*tile.q_steps, dk)]
-        {
-            let rows = Rows { data: x, stride: QUERIES };
-            self.ops.rows(Part { rows, n: at.n_keys, width: QUERIES }, scores.rows);
-            let a = Words { data: scores.rows, row_stride, col_stride: 1 };
+        let add = |data: &[u32], b: &[u32], sums: &mut [f32]| {
+            let a = Words { data, row_stride, col_stride: 1 };
             self.ops.product(WordProduct { m: at.n_keys, n, k, a, b, put: Put::Added }, sums);
-        }
+        };
+        add(x.words.p_rows, tile.dout_steps, dv);
+        add(x.words.ds_rows, tile.q_steps, dk);
     }
 
     /// `dq[i] += Σ_j ds[i,j] · k[j]`; scale is left to the end.
-    fn add_dq(&self, tile: &mut QueryTile, keys: &KeyTile, at: Place, scores: &mut Scores) {
-        let rows = Rows { data: scores.ds, stride: QUERIES };
-        self.ops.steps(Part { rows, n: at.n_keys, width: QUERIES }, scores.steps);
-        let a = Words { data: scores.steps, row_stride: 1, col_stride: QUERIES };
+    fn add_dq(&self, tile: &mut QueryTile, keys: &KeyTile, at: Place, x: &Scores) {
+        let a = Words { data: x.words.ds_steps, row_stride: 1, col_stride: QUERIES };
         let (m, n, k) = (at.n_queries, columns_of(self.shape.head_dim), O::words(at.n_keys));
         let product = WordProduct { m, n, k, a, b: keys.k_steps, put: Put::Added };
         self.ops.product(product, tile.dq);

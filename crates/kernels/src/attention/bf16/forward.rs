@@ -5,9 +5,8 @@ use super::operands::{Operands, Part, Put, WordProduct, Words, dot_columns};
 use super::{HEADS, Sequence, columns_of, head_groups, tiles, with_operands};
 use crate::Isa;
 use crate::attention::forward::Inputs;
-use crate::attention::product::Rows;
 use crate::attention::scratch::{HeadCells, padded, with_scratch};
-use crate::attention::tile::{Bias, Place, Running, mask, scale, scaled, softmax_step};
+use crate::attention::tile::{Bias, Place, Running, mask, scale, scaled};
 use crate::attention::{AttentionShape, KEYS, QUERIES};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -91,12 +90,11 @@ impl<O: Operands> Tile<'_, O> {
                 ops.steps(Part { rows: v.rows(key), n: n_keys, width: d }, v_steps);
                 for tile in &mut tiles {
                     let scores = &mut scores[..n_keys * QUERIES];
-                    dot_columns(ops, (n_keys, d), (k_rows, tile.columns), shape.scale, scores);
+                    let factor = shape.scale * O::SCORE_UNIT;
+                    dot_columns(ops, (n_keys, d), (k_rows, tile.columns), factor, scores);
                     mask(shape, at, scores);
-                    let bias = Bias { slope: shape.slope(tile.head), key };
-                    softmax_step(ops.isa(), scores, bias, &mut tile.running);
-                    let rows = Rows { data: scores, stride: QUERIES };
-                    ops.steps(Part { rows, n: n_keys, width: QUERIES }, p);
+                    let slope = shape.slope(tile.head) * O::SCORE_UNIT;
+                    ops.softmax(scores, Bias { slope, key }, &mut tile.running, p);
                     self.add_values(tile, at, p, v_steps);
                 }
             }
@@ -125,7 +123,7 @@ impl<O: Operands> Tile<'_, O> {
             let (out, lse) = unsafe { (out.cell(row, tile.head), lse.cell(row, tile.head)) };
             let sum = tile.running.sum[i];
             scaled(self.ops.isa(), &sums[..d], 1.0 / sum, out);
-            lse[0] = tile.running.max[i] + sum.ln();
+            lse[0] = tile.running.max[i] / O::SCORE_UNIT + sum.ln();
         }
     }
 }

@@ -15,6 +15,8 @@ mod operands;
 #[cfg(target_arch = "x86_64")]
 mod pairs;
 mod rounded;
+#[cfg(target_arch = "x86_64")]
+mod softmax;
 
 pub(super) use backward::{backward, scratch_floats};
 pub(super) use forward::forward;

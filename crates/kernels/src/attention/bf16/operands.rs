@@ -6,6 +6,7 @@
 use crate::Isa;
 use crate::attention::QUERIES;
 use crate::attention::product::Rows;
+use crate::attention::tile::{Bias, Running};
 
 /// A part of a matrix: `n` rows of `width` values.
 #[derive(Clone, Copy)]
@@ -62,10 +63,32 @@ impl WordProduct<'_> {
     }
 }
 
+/// What a tile of scores becomes in backward.
+pub(super) struct ScoreWords<'s> {
+    /// p and ds along the queries, `[KEYS][QUERIES]`.
+    pub p_rows: &'s mut [u32],
+    pub ds_rows: &'s mut [u32],
+    /// ds along the keys, `[KEYS][QUERIES]`.
+    pub ds_steps: &'s mut [u32],
+}
+
+impl ScoreWords<'_> {
+    /// The same words, for a call.
+    pub(super) fn lent(&mut self) -> ScoreWords<'_> {
+        ScoreWords {
+            p_rows: &mut *self.p_rows,
+            ds_rows: &mut *self.ds_rows,
+            ds_steps: &mut *self.ds_steps,
+        }
+    }
+}
+
 /// An instruction set's words and arithmetic. What is packed is rounded to bf16.
 pub(super) trait Operands: Copy + Send + Sync {
     /// Values in one word.
     const PER_WORD: usize;
+    /// Scores, their bias and the running maximum are multiplied by it: log₂ e where `exp` is `2^x`.
+    const SCORE_UNIT: f32;
 
     fn isa(self) -> Isa;
 
@@ -82,6 +105,21 @@ pub(super) trait Operands: Copy + Send + Sync {
 
     /// Each element of `c` is summed in the order of `k`.
     fn product(self, x: WordProduct, c: &mut [f32]);
+
+    /// Turns scores `[n][QUERIES]` into the words of `exp(score − max)`, as [`Operands::steps`] packs
+    /// them, and moves `running` on. The scores may hold anything then.
+    fn softmax(self, scores: &mut [f32], bias: Bias, running: &mut Running, p: &mut [u32]);
+
+    /// Turns scores and `dp` `[n][QUERIES]` into the words of `p = exp(score − lse)` and
+    /// `ds = p · (dp − δ)`; `lse` is not in [`Operands::SCORE_UNIT`]s. Scores and dp may hold
+    /// anything then.
+    fn probabilities(
+        self,
+        scores_and_dp: (&mut [f32], &mut [f32]),
+        bias: Bias,
+        lse_and_delta: (&[f32; QUERIES], &[f32; QUERIES]),
+        words: ScoreWords,
+    );
 
     /// Words of `len` values along the sum.
     fn words(len: usize) -> usize {

@@ -3,9 +3,11 @@
 //! `vdpbf16ps` multiplies pairs and adds both products to an f32; it and the rounding take subnormals
 //! as 0 (see `gemm/x86.rs`).
 
-use super::operands::{Operands, Part, Put, WordProduct};
+use super::operands::{Operands, Part, Put, ScoreWords, WordProduct};
+use super::softmax::{as_words, joined, probabilities, softmax};
 use crate::Isa;
 use crate::attention::QUERIES;
+use crate::attention::tile::{Bias, Running};
 use crate::gemm::columns16;
 use crate::isa::Avx512Bf16;
 use std::arch::x86_64::*;
@@ -24,6 +26,7 @@ impl Pairs {
 
 impl Operands for Pairs {
     const PER_WORD: usize = 2;
+    const SCORE_UNIT: f32 = std::f32::consts::LOG2_E;
 
     fn isa(self) -> Isa {
         Isa::Avx512Bf16(self.0)
@@ -49,32 +52,59 @@ impl Operands for Pairs {
         // SAFETY: as above; the views hold `m`, `n` and `k`, as just checked.
         unsafe { product(x, c) }
     }
+
+    fn softmax(self, scores: &mut [f32], bias: Bias, running: &mut Running, p: &mut [u32]) {
+        // SAFETY: `self.0` proves `avx512bf16` and all that `Avx512` does.
+        unsafe { softmax(scores, bias, running, p) }
+    }
+
+    fn probabilities(
+        self,
+        (scores, dp): (&mut [f32], &mut [f32]),
+        bias: Bias,
+        lse_and_delta: (&[f32; QUERIES], &[f32; QUERIES]),
+        words: ScoreWords,
+    ) {
+        // SAFETY: as above.
+        unsafe { probabilities((scores, dp), bias, lse_and_delta, words) }
+    }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn rows(x: Part, words: &mut [u32]) {
     let width = x.width.div_ceil(2);
     for (r, words) in words.chunks_exact_mut(width).take(x.n).enumerate() {
-        for (from, to) in x.row(r).chunks(2 * LANES).zip(words.chunks_mut(LANES)) {
-            store(pairs_of(from), to);
+        let (whole, rest) = x.row(r).as_chunks::<{ 2 * LANES }>();
+        for (from, to) in whole.iter().zip(words.as_chunks_mut::<LANES>().0) {
+            let (halves, _) = from.as_chunks::<LANES>();
+            store16(as_words(_mm512_cvtne2ps_pbh(load16(&halves[1]), load16(&halves[0]))), to);
+        }
+        if !rest.is_empty() {
+            store(pairs_of(rest), &mut words[whole.len() * LANES..]);
         }
     }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn steps(x: Part, words: &mut [u32]) {
-    // Halves i and 16 + i become neighbours.
-    let order: [u16; 32] = std::array::from_fn(|i| (i / 2 + i % 2 * 16) as u16);
-    // SAFETY: `order` is 512 bits.
-    let order = unsafe { _mm512_loadu_si512(order.as_ptr().cast()) };
     let width = x.width.next_multiple_of(LANES);
     for (r, words) in words.chunks_exact_mut(width).take(x.n.div_ceil(2)).enumerate() {
+        let (low, low_rest) = x.row(2 * r).as_chunks::<LANES>();
+        let (words, _) = words.as_chunks_mut::<LANES>();
         let high = if 2 * r + 1 < x.n { x.row(2 * r + 1) } else { &[] };
-        let mut high = high.chunks(LANES);
-        for (low, to) in x.row(2 * r).chunks(LANES).zip(words.as_chunks_mut::<LANES>().0) {
-            let high = load(high.next().unwrap_or(&[]));
-            let halves = as_words(_mm512_cvtne2ps_pbh(high, load(low)));
-            store(_mm512_permutexvar_epi16(order, halves), to);
+        let (high, high_rest) = high.as_chunks::<LANES>();
+        let (whole, rest) = words.split_at_mut(low.len());
+        if high.len() == low.len() {
+            for ((low, high), to) in low.iter().zip(high).zip(whole) {
+                store16(joined(load16(low), load16(high)), to);
+            }
+        } else {
+            for (low, to) in low.iter().zip(whole) {
+                store16(joined(load16(low), _mm512_setzero_ps()), to);
+            }
+        }
+        for to in rest {
+            store16(joined(load(low_rest), load(high_rest)), to);
         }
     }
 }
@@ -116,6 +146,20 @@ fn load(x: &[f32]) -> __m512 {
     unsafe { _mm512_maskz_loadu_ps(first_lanes(x.len()), x.as_ptr()) }
 }
 
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load16(x: &[f32; LANES]) -> __m512 {
+    // SAFETY: `x` is 16 floats.
+    unsafe { _mm512_loadu_ps(x.as_ptr()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store16(words: __m512i, to: &mut [u32; LANES]) {
+    // SAFETY: `to` is 16 words.
+    unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), words) }
+}
+
 /// The first of the words, at most 16.
 #[inline]
 #[target_feature(enable = "avx512f")]
@@ -128,13 +172,6 @@ fn store(words: __m512i, to: &mut [u32]) {
 #[inline(always)]
 fn first_lanes(n: usize) -> __mmask16 {
     ((1u32 << n) - 1) as __mmask16
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bf16")]
-fn as_words(pairs: __m512bh) -> __m512i {
-    // SAFETY: both types are 512 bits of plain data.
-    unsafe { std::mem::transmute(pairs) }
 }
 
 #[inline]

@@ -1,11 +1,11 @@
 //! Words of one f32 that was rounded to bf16, and f32 arithmetic: for sets without products of bf16.
 
-use super::operands::{Operands, Part, Put, WordProduct};
+use super::operands::{Operands, Part, Put, ScoreWords, WordProduct};
 use crate::Isa;
 use crate::attention::QUERIES;
 use crate::attention::product::{Product, Rows, Scalars, Store, product};
 use crate::attention::scratch::{as_floats, as_floats_mut};
-use crate::attention::tile::{Head, scale};
+use crate::attention::tile::{Bias, Head, Running, probabilities, scale, softmax_step};
 use crate::attention::transpose::transpose;
 use crate::gemm::round;
 use crate::simd::shells;
@@ -21,6 +21,7 @@ impl Rounded {
 
 impl Operands for Rounded {
     const PER_WORD: usize = 1;
+    const SCORE_UNIT: f32 = 1.0;
 
     fn isa(self) -> Isa {
         self.0
@@ -60,6 +61,30 @@ impl Operands for Rounded {
             scale(self.0, &mut c[..x.m * x.n], factor);
         }
     }
+
+    fn softmax(self, scores: &mut [f32], bias: Bias, running: &mut Running, p: &mut [u32]) {
+        softmax_step(self.0, scores, bias, running);
+        self.steps(tile(scores), p);
+    }
+
+    fn probabilities(
+        self,
+        (scores, dp): (&mut [f32], &mut [f32]),
+        bias: Bias,
+        (lse, delta): (&[f32; QUERIES], &[f32; QUERIES]),
+        words: ScoreWords,
+    ) {
+        probabilities(self.0, scores, dp, bias, lse, delta);
+        self.rows(tile(scores), words.p_rows);
+        self.rows(tile(dp), words.ds_rows);
+        self.steps(tile(dp), words.ds_steps);
+    }
+}
+
+/// A tile of scores, to be packed.
+fn tile(scores: &[f32]) -> Part<'_> {
+    let rows = Rows { data: scores, stride: QUERIES };
+    Part { rows, n: scores.len() / QUERIES, width: QUERIES }
 }
 
 shells! {
