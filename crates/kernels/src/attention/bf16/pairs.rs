@@ -118,12 +118,12 @@ fn columns(x: Part, words: &mut [u32]) {
         for (block, words) in words.chunks_mut(LANES).enumerate() {
             let from = block * 2 * LANES;
             let to = x.width.min(from + 2 * LANES);
-            let rows: [__m512i; LANES] = std::array::from_fn(|r| {
-                let row = first + r;
-                if row < x.n { pairs_of(&x.row(row)[from..to]) } else { _mm512_setzero_si512() }
-            });
+            let mut rows = [_mm512_setzero_si512(); LANES];
+            for (r, words) in rows.iter_mut().enumerate().take(x.n.saturating_sub(first)) {
+                *words = pairs_of(&x.row(first + r)[from..to]);
+            }
             for (column, words) in columns16(rows).into_iter().zip(words) {
-                store(column, &mut words[first..first + LANES]);
+                store16(column, &mut words.as_chunks_mut().0[first / LANES]);
             }
         }
     }
@@ -266,14 +266,15 @@ unsafe fn block<const R: usize, const W: usize>(
                 }
             }
         }
-        let factor = match x.put {
-            Put::Scaled(factor) => factor,
-            Put::Added => 1.0,
-        };
-        let factor = _mm512_set1_ps(factor);
+        if let Put::Scaled(factor) = x.put {
+            let factor = _mm512_set1_ps(factor);
+            for sum in sums.as_flattened_mut() {
+                *sum = _mm512_mul_ps(factor, *sum);
+            }
+        }
         for (r, sums) in sums.iter().enumerate() {
             for (w, &sum) in sums.iter().enumerate() {
-                _mm512_storeu_ps(c.as_mut_ptr().add(at(r, w)), _mm512_mul_ps(factor, sum));
+                _mm512_storeu_ps(c.as_mut_ptr().add(at(r, w)), sum);
             }
         }
     }

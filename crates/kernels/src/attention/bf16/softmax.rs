@@ -24,29 +24,39 @@ pub(super) fn softmax(scores: &[f32], bias: Bias, running: &mut Running, p: &mut
     let (words, _) = p.as_chunks_mut::<QUERIES>();
     assert!(words.len() >= rows.len().div_ceil(2), "attention: words of p");
     // Loops, not adapters: a closure that those call has none of this function's features.
-    for half in 0..QUERIES / LANES {
-        let old = load(&running.max, half);
-        let mut max = old;
-        for (j, row) in rows.iter().enumerate() {
+    let zero = _mm512_setzero_ps();
+    let old = [load(&running.max, 0), load(&running.max, 1)];
+    let mut max = old;
+    for (j, row) in rows.iter().enumerate() {
+        let row = biased(row, bias, j);
+        for half in 0..2 {
             // A NaN score is passed over here, and found below.
-            max = _mm512_max_ps(biased(row, half, bias, j), max);
+            max[half] = _mm512_max_ps(row[half], max[half]);
         }
-        let mut sum = _mm512_setzero_ps();
-        let (pairs, last) = rows.as_chunks::<2>();
-        for (j, (pair, words)) in pairs.iter().zip(&mut *words).enumerate() {
-            let low = exp2(_mm512_sub_ps(biased(&pair[0], half, bias, 2 * j), max));
-            let high = exp2(_mm512_sub_ps(biased(&pair[1], half, bias, 2 * j + 1), max));
-            sum = _mm512_add_ps(_mm512_add_ps(sum, low), high);
+    }
+    let mut sum = [zero; 2];
+    let (pairs, last) = rows.as_chunks::<2>();
+    for (j, (pair, words)) in pairs.iter().zip(&mut *words).enumerate() {
+        let (low, high) = (biased(&pair[0], bias, 2 * j), biased(&pair[1], bias, 2 * j + 1));
+        for half in 0..2 {
+            let low = exp2(_mm512_sub_ps(low[half], max[half]));
+            let high = exp2(_mm512_sub_ps(high[half], max[half]));
+            sum[half] = _mm512_add_ps(sum[half], _mm512_add_ps(low, high));
             store_words(joined(low, high), words, half);
         }
-        if let [row] = last {
-            let low = exp2(_mm512_sub_ps(biased(row, half, bias, rows.len() - 1), max));
-            sum = _mm512_add_ps(sum, low);
-            store_words(joined(low, _mm512_setzero_ps()), &mut words[pairs.len()], half);
+    }
+    if let [row] = last {
+        let low = biased(row, bias, rows.len() - 1);
+        for half in 0..2 {
+            let low = exp2(_mm512_sub_ps(low[half], max[half]));
+            sum[half] = _mm512_add_ps(sum[half], low);
+            store_words(joined(low, zero), &mut words[pairs.len()], half);
         }
-        let correction = exp2(_mm512_sub_ps(old, max));
-        let sum = _mm512_fmadd_ps(load(&running.sum, half), correction, sum);
-        store(max, &mut running.max, half);
+    }
+    for half in 0..2 {
+        let correction = exp2(_mm512_sub_ps(old[half], max[half]));
+        let sum = _mm512_fmadd_ps(load(&running.sum, half), correction, sum[half]);
+        store(max[half], &mut running.max, half);
         store(correction, &mut running.correction, half);
         store(sum, &mut running.sum, half);
     }
@@ -72,9 +82,9 @@ pub(super) fn probabilities(
     let zero = _mm512_setzero_ps();
     let mut low = [zero; 2];
     for (j, (row, dp)) in rows.iter().zip(dp).enumerate() {
-        let (mut p, mut ds) = ([zero; 2], [zero; 2]);
-        for half in 0..QUERIES / LANES {
-            p[half] = exp2(_mm512_sub_ps(biased(row, half, bias, j), lse[half]));
+        let (row, mut p, mut ds) = (biased(row, bias, j), [zero; 2], [zero; 2]);
+        for half in 0..2 {
+            p[half] = exp2(_mm512_sub_ps(row[half], lse[half]));
             ds[half] = _mm512_mul_ps(p[half], _mm512_sub_ps(load(dp, half), delta[half]));
         }
         store_words(as_words(_mm512_cvtne2ps_pbh(p[1], p[0])), &mut p_rows[j], 0);
@@ -82,7 +92,7 @@ pub(super) fn probabilities(
         // An odd row finds its even neighbour in `low`; a last even one has none.
         let (even, odd) = if j % 2 == 1 { (low, ds) } else { (ds, [zero; 2]) };
         if j % 2 == 1 || j + 1 == rows.len() {
-            for half in 0..QUERIES / LANES {
+            for half in 0..2 {
                 store_words(joined(even[half], odd[half]), &mut ds_steps[j / 2], half);
             }
         }
@@ -92,8 +102,9 @@ pub(super) fn probabilities(
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn biased(row: &[f32; QUERIES], half: usize, bias: Bias, j: usize) -> __m512 {
-    _mm512_add_ps(load(row, half), _mm512_set1_ps(bias.slope * (bias.key + j) as f32))
+fn biased(row: &[f32; QUERIES], bias: Bias, j: usize) -> [__m512; 2] {
+    let bias = _mm512_set1_ps(bias.slope * (bias.key + j) as f32);
+    [_mm512_add_ps(load(row, 0), bias), _mm512_add_ps(load(row, 1), bias)]
 }
 
 #[inline]
