@@ -1,4 +1,4 @@
-//! Attention of new queries over the keys and values of one sequence's cache.
+//! Attention of new queries over the keys and values of one sequence's cache, in f32 always.
 
 use super::forward::{Inputs, Span, run};
 use super::scratch::{padded, with_scratch};

@@ -10,12 +10,13 @@
 //! `i` and `j` are positions inside a sequence. Query head `h` reads key head `h / (H/K)`.
 //!
 //! Shapes: q, out, dout, dq `[N, H·D]` · k, v, dk, dv `[N, K·D]` · lse `[N, H]`, where N tokens ·
-//! H query heads · K kv heads · D head_dim. All sums and scores are f32.
+//! H query heads · K kv heads · D head_dim. All sums and scores are f32; in `Precision::Bf16` the
+//! operands of the seven products are rounded to bf16, see [`bf16`].
 //!
 //! Never holds scores of a whole sequence: both passes work on tiles of [`QUERIES`] × [`KEYS`], and
 //! backward computes the probabilities again from `lse` (Dao, FlashAttention-2, 2023). Scores lie
 //! transposed, `[key][query]`, so that the softmax runs down the vectors without sums across lanes
-//! and no key or value is ever packed.
+//! and in f32 no key or value is ever packed.
 
 mod backward;
 mod bf16;
