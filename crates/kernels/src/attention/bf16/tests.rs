@@ -43,9 +43,9 @@ fn bounds(case: &Case, data: &Data, want: &Results<f64>) -> Results<f64> {
                 })
                 .collect();
             for &(at, p, _) in &rows {
-                for c in 0..d {
+                for (c, dout) in dout.iter().enumerate() {
                     b.out[at_q + c] += HALF_ULP * p * data.v[at + c].abs() as f64;
-                    b.dv[at + c] += HALF_ULP * p * dout[c].abs() as f64;
+                    b.dv[at + c] += HALF_ULP * p * dout.abs() as f64;
                 }
             }
             let delta: f64 = rows.iter().map(|(_, p, dp)| p * dp).sum();
@@ -54,9 +54,9 @@ fn bounds(case: &Case, data: &Data, want: &Results<f64>) -> Results<f64> {
                 let ds = p * (dp - delta);
                 let off =
                     shape.scale as f64 * (HALF_ULP * ds.abs() + (1.0 + HALF_ULP) * p * delta_off);
-                for c in 0..d {
+                for (c, q) in q.iter().enumerate() {
                     b.dq[at_q + c] += off * data.k[at + c].abs() as f64;
-                    b.dk[at + c] += off * q[c].abs() as f64;
+                    b.dk[at + c] += off * q.abs() as f64;
                 }
             }
         }
