@@ -12,23 +12,23 @@ from safetensors.numpy import load_file
 import nf4
 
 
-def pack(codes: np.ndarray) -> np.ndarray:
-    """Two codes per byte, the first in the high nibble; a missing last one is 7, the code of 0."""
-    padded = np.append(codes, np.uint8(7)) if len(codes) % 2 else codes
+def pack(codes: np.ndarray, table: np.ndarray = nf4.NF4_CODE) -> np.ndarray:
+    """Two codes per byte, the first in the high nibble; a missing last one is the (first) code of 0: 7 in NF4."""
+    padded = np.append(codes, np.uint8(np.flatnonzero(table == 0)[0])) if len(codes) % 2 else codes
     return padded[0::2] << 4 | padded[1::2]
 
 
-def parts(x: np.ndarray, block: int) -> dict[str, np.ndarray]:
-    codes, absmax = nf4.quantize(x, block)
+def parts(x: np.ndarray, block: int, table: np.ndarray = nf4.NF4_CODE) -> dict[str, np.ndarray]:
+    codes, absmax = nf4.quantize(x, block, table)
     q, absmax2, offset = nf4.quantize_absmax(absmax)
     return {
-        "codes": pack(codes),
+        "codes": pack(codes, table),
         "absmax": absmax,
-        "dequant": nf4.dequantize(codes, absmax, block),
+        "dequant": nf4.dequantize(codes, absmax, block, table),
         "dq/absmax": q,
         "dq/absmax2": absmax2,
         "dq/offset": offset,
-        "dq/dequant": nf4.dequantize(codes, nf4.dequantize_absmax(q, absmax2, offset), block),
+        "dq/dequant": nf4.dequantize(codes, nf4.dequantize_absmax(q, absmax2, offset), block, table),
     }
 
 

@@ -1,4 +1,4 @@
-"""NF4 with double quantisation, in NumPy: what the goldens' `nf4/*` parts are computed with.
+"""NF4 and FP4 with double quantisation, in NumPy: what the goldens' 4-bit parts are computed with.
 
 The definition, which every line below follows: blocks of the flattened row-major tensor; codes by f32 midpoints;
 block maxima, less their mean, in 8-bit dynamic codes; unpacking without a fused multiply-add.
@@ -6,7 +6,7 @@ bitsandbytes' CPU build is not used because its AVX-512 unpacking is wrong where
 Never touches torch, files or models.
 
     absmax = max|x|            per block of 64
-    code   = #{midpoints of the table < x / absmax}
+    code   = order[#{midpoints of the table in ascending order < x / absmax}]
     offset = mean(absmax);  z = absmax - offset;  absmax2 = max|z| per 256;  q = nearest(dynamic table, z / absmax2)
     x'     = table[code] * (dynamic[q] * absmax2 + offset)
 """
@@ -23,6 +23,8 @@ NF4_CODE = np.array(
     ],
     np.float32,
 )
+# bitsandbytes' get_4bit_type: a sign, two bits of exponent in an order of its own, one of fraction. Both zeros are +0.
+FP4_CODE = np.array([0, 0.0625, 8, 12, 4, 6, 2, 3, 0, -0.0625, -8, -12, -4, -6, -2, -3], np.float32) / np.float32(12)
 F32 = np.float32
 
 
@@ -54,7 +56,7 @@ def _blocks(x: np.ndarray, size: int) -> np.ndarray:
     return np.pad(x, (0, -len(x) % size)).reshape(-1, size)
 
 
-def quantize(x: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:
+def quantize(x: np.ndarray, block: int, table: np.ndarray = NF4_CODE) -> tuple[np.ndarray, np.ndarray]:
     """Codes 0-15 [n] and absmax [ceil(n / block)] of a flat f32 array."""
     blocks = _blocks(x, block)
     absmax = np.abs(blocks).max(axis=1)
@@ -63,7 +65,8 @@ def quantize(x: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:
         if len(x) % block:
             scaled[-1] = blocks[-1] / absmax[-1]
     scaled[absmax == 0] = 0
-    codes = _nearest(NF4_CODE, np.clip(scaled, F32(-1), F32(1)))
+    order = np.argsort(table, kind="stable")  # of equal values the lower code first
+    codes = order[_nearest(table[order], np.clip(scaled, F32(-1), F32(1)))]
     return codes.reshape(-1)[: len(x)].astype(np.uint8), absmax
 
 
@@ -83,9 +86,9 @@ def dequantize_absmax(codes: np.ndarray, absmax2: np.ndarray, offset: np.float32
     return dynamic_code()[codes] * np.repeat(absmax2, 256)[: len(codes)] + offset
 
 
-def dequantize(codes: np.ndarray, absmax: np.ndarray, block: int) -> np.ndarray:
+def dequantize(codes: np.ndarray, absmax: np.ndarray, block: int, table: np.ndarray = NF4_CODE) -> np.ndarray:
     """The f32 values of the codes, flat."""
-    return NF4_CODE[codes] * np.repeat(absmax, block)[: len(codes)]
+    return table[codes] * np.repeat(absmax, block)[: len(codes)]
 
 
 def round_trip(weight: np.ndarray, block: int = 64) -> np.ndarray:

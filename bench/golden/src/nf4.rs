@@ -1,12 +1,13 @@
-//! The NF4 codec, bit for bit, on every instruction set: `CASE/input` against what is under
-//! `CASE/BLOCK_SIZE/`, and the two tables.
+//! The 4-bit codecs, bit for bit, on every instruction set: `CASE/input` against what is under
+//! `CASE/BLOCK_SIZE/`, and the tables: the type is the one of which there is a table.
 
 use crate::report::Report;
 use crate::{Error, tolerance};
 use kernels::Isa;
 use kernels::gemm::Elements;
 use kernels::nf4::{
-    CODE, DYNAMIC_CODE, NESTED_BLOCK_SIZE, Nf4Blocks, Scales, quantize, quantize_scales, unpack,
+    Codec, DYNAMIC_CODE, NESTED_BLOCK_SIZE, Nf4Blocks, QuantType, Scales, quantize,
+    quantize_scales, unpack,
 };
 use safetensors::SafeTensors;
 use std::path::Path;
@@ -18,9 +19,16 @@ pub(crate) fn check(path: &Path) -> Result<Report, Error> {
     let name = path.display().to_string();
     let data = std::fs::read(path).map_err(|source| Error::Io { path: name.clone(), source })?;
     let bad = |source| Error::Safetensors { path: name.clone(), source };
-    let file = Golden { path: &name, file: SafeTensors::deserialize(&data).map_err(bad)? };
-    let mut report = Report { name: "nf4".into(), ..Report::default() };
-    let tables = [("nf4_code", CODE.as_slice()), ("dynamic_code", DYNAMIC_CODE.as_slice())];
+    let file = SafeTensors::deserialize(&data).map_err(bad)?;
+    let has_fp4 = file.tensor("fp4_code").is_ok();
+    let quant_type = if has_fp4 { QuantType::Fp4 } else { QuantType::Nf4 };
+    let file = Golden { path: &name, file, quant_type };
+    let mut report = Report { name: quant_type.name().into(), ..Report::default() };
+    let table = format!("{}_code", quant_type.name());
+    let mut tables = vec![(table.as_str(), quant_type.values().as_slice())];
+    if !has_fp4 {
+        tables.push(("dynamic_code", &DYNAMIC_CODE));
+    }
     let mut deviations = vec![];
     for (table, ours) in tables {
         deviations.push((table.into(), differing(&bytes(ours), file.bytes(table)?)));
@@ -45,6 +53,7 @@ pub(crate) fn check(path: &Path) -> Result<Report, Error> {
 struct Golden<'a> {
     path: &'a str,
     file: SafeTensors<'a>,
+    quant_type: QuantType,
 }
 
 impl<'a> Golden<'a> {
@@ -53,12 +62,13 @@ impl<'a> Golden<'a> {
         let missing = || Error::Missing { path: self.path.into(), key: case.into() };
         let (input, size) = case.rsplit_once('/').ok_or_else(missing)?;
         let block_size: usize = size.parse().map_err(|_| missing())?;
+        let codec = Codec { quant_type: self.quant_type, block_size };
         let input = self.bytes(&format!("{input}/input"))?.as_chunks::<4>().0;
         let x: Vec<f32> = input.iter().map(|b| f32::from_le_bytes(*b)).collect();
 
         let mut codes = vec![0; x.len().div_ceil(2)];
         let mut absmax = vec![0.0; x.len().div_ceil(block_size)];
-        quantize(isa, Elements::F32(&x), block_size, &mut codes, &mut absmax);
+        quantize(isa, Elements::F32(&x), codec, &mut codes, &mut absmax);
         let mut nested = vec![0; absmax.len()];
         let mut absmax2 = vec![0.0; absmax.len().div_ceil(NESTED_BLOCK_SIZE)];
         let offset = quantize_scales(isa, &absmax, &mut nested, &mut absmax2);
@@ -66,7 +76,7 @@ impl<'a> Golden<'a> {
         let double = Scales::Nested { codes: &nested, absmax2: &absmax2, offset };
         let values = |scales| {
             let mut values = vec![0.0; x.len()];
-            unpack(isa, Nf4Blocks::new(&codes, scales, block_size, x.len()), &mut values);
+            unpack(isa, Nf4Blocks::new(&codes, scales, codec, x.len()), &mut values);
             bytes(&values)
         };
         let ours = [

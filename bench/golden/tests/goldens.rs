@@ -69,8 +69,8 @@ fn shared_models() {
 }
 
 #[test]
-fn nf4_codecs() {
-    check_all([root().join("test/goldens/nf4.safetensors")]);
+fn four_bit_codecs() {
+    check_all(["nf4", "fp4"].map(|it| root().join(format!("test/goldens/{it}.safetensors"))));
     let Some(shared) = shared() else { return };
     check_all([shared.join("goldens/nf4.safetensors")]);
 }

@@ -1,4 +1,4 @@
-//! A frozen weight in 4 bits: NF4 codes with the maxima of their blocks, plain or in 8 bits.
+//! A frozen weight in 4 bits: NF4 or FP4 codes with the maxima of their blocks, plain or in 8 bits.
 //!
 //! Made once: quantised from where the weight lies, or of the parts that a file holds, which stay there.
 //! Never trained.
@@ -7,11 +7,14 @@ use crate::ctx::Ctx;
 use crate::error::Result;
 use crate::weight::{Values, Weight};
 use kernels::gemm::Elements;
-use kernels::nf4::{self, NESTED_BLOCK_SIZE, Nf4Blocks, Scales};
+use kernels::nf4::{self, Codec, NESTED_BLOCK_SIZE, Nf4Blocks, Scales};
+
+pub use kernels::nf4::QuantType;
 
 /// How values become 4-bit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Nf4Layout {
+    pub quant_type: QuantType,
     /// Values that share one maximum: at least 1, at most [`nf4::BLOCK_SIZE_MAX`].
     pub block_size: usize,
     pub scales: ScaleBits,
@@ -27,6 +30,10 @@ pub enum ScaleBits {
 }
 
 impl Nf4Layout {
+    fn codec(self) -> Codec {
+        Codec { quant_type: self.quant_type, block_size: self.block_size }
+    }
+
     /// The bytes that so many values take.
     pub fn bytes(self, values: usize) -> usize {
         let blocks = values.div_ceil(self.block_size);
@@ -62,7 +69,7 @@ impl Nf4Matrix {
         let mut codes = vec![0; values.div_ceil(2)];
         let mut absmax = vec![0.0; blocks];
         weight.with_elements(|x| {
-            nf4::quantize(ctx.isa, x, layout.block_size, &mut codes, &mut absmax);
+            nf4::quantize(ctx.isa, x, layout.codec(), &mut codes, &mut absmax);
         })?;
         let scales = match layout.scales {
             ScaleBits::Plain => OwnedScales::Plain(Values::Memory(absmax)),
@@ -114,7 +121,7 @@ impl Nf4Matrix {
     pub fn elements(&self) -> Elements<'_> {
         let (codes, scales) = self.parts();
         let values = self.rows * self.cols;
-        Elements::Nf4(Nf4Blocks::new(codes, scales, self.layout.block_size, values))
+        Elements::Nf4(Nf4Blocks::new(codes, scales, self.layout.codec(), values))
     }
 }
 
@@ -130,10 +137,11 @@ mod tests {
     #[test]
     fn a_linear_computes_with_the_unpacked_values() -> Result<()> {
         let ctx = Ctx::cpu(Precision::F32);
-        for scales in [ScaleBits::Plain, ScaleBits::Nested] {
+        let both = |quant_type| [ScaleBits::Plain, ScaleBits::Nested].map(|it| (quant_type, it));
+        for (quant_type, scales) in QuantType::ALL.into_iter().flat_map(both) {
             for dtype in [DType::F32, DType::BF16] {
                 let w = Weight::Tensor(tensor(1, &[35, 51]).to_dtype(dtype)?);
-                let layout = Nf4Layout { block_size: 64, scales };
+                let layout = Nf4Layout { quant_type, block_size: 64, scales };
                 let packed = Weight::Nf4(Arc::new(Nf4Matrix::quantize(&ctx, &w, layout)?));
                 let values = Weight::Tensor(packed.to_tensor(&Device::Cpu)?);
                 assert_eq!(packed.dims()?, (35, 51));
@@ -159,7 +167,8 @@ mod tests {
         let w = Weight::Tensor(tensor(1, &[151, 151]));
         for block_size in [64, 100] {
             for scales in [ScaleBits::Plain, ScaleBits::Nested] {
-                let matrix = Nf4Matrix::quantize(&ctx, &w, Nf4Layout { block_size, scales })?;
+                let layout = Nf4Layout { quant_type: QuantType::Nf4, block_size, scales };
+                let matrix = Nf4Matrix::quantize(&ctx, &w, layout)?;
                 let held = match &matrix.scales {
                     OwnedScales::Plain(absmax) => size_of_val(&**absmax),
                     OwnedScales::Nested { codes, absmax2, offset } => {

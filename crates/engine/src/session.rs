@@ -10,11 +10,12 @@ use crate::generate::{GenerateOptions, generate};
 use crate::machine::{self, DoctorReport};
 use crate::model::adapter::last_names;
 use crate::model::check::{self, Checked};
+use crate::model::quantize::QuantTypeName;
 use crate::model::quantized_cache::CacheReport;
 use crate::model::{
     self, Given, LoadOptions, Loaded, Method, Model, adapter_files, vocabulary, write,
 };
-use crate::nf4::ScaleBits;
+use crate::nf4::{QuantType, ScaleBits};
 use crate::options::{ComputeDtype, EngineOptions, MethodOptions};
 use crate::plan::{Plan, PlanError, plan};
 use crate::signal::Signal;
@@ -66,6 +67,9 @@ pub struct SessionInfo {
 #[serde(rename_all = "camelCase")]
 pub struct StoredNf4 {
     pub tensors: usize,
+    /// Of the first.
+    #[serde(with = "QuantTypeName")]
+    pub quant_type: QuantType,
     /// Of all of them.
     pub double_quant: bool,
 }
@@ -234,9 +238,10 @@ fn vocab_rows(options: &EngineOptions, files: &ModelFiles) -> Result<usize> {
 }
 
 fn stored_nf4(files: &ModelFiles) -> Option<StoredNf4> {
+    let quant_type = files.nf4_layouts().next()?.quant_type;
     let tensors = files.nf4_layouts().count();
     let double_quant = files.nf4_layouts().all(|layout| layout.scales == ScaleBits::Nested);
-    (tensors > 0).then_some(StoredNf4 { tensors, double_quant })
+    Some(StoredNf4 { tensors, quant_type, double_quant })
 }
 
 /// `eos_token_id` is a number or a list of numbers.

@@ -1,5 +1,5 @@
 //! A weight matrix as an op sees it: a tensor, a slice of a mapped file in its stored dtype, or
-//! NF4 blocks.
+//! blocks in 4 bits.
 //!
 //! Only the packing of the matrix product and the embedding's gather know which.
 

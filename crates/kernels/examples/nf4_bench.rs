@@ -10,7 +10,7 @@ use common::Options;
 use half::bf16;
 use kernels::Isa;
 use kernels::gemm::Elements;
-use kernels::nf4::{self, NESTED_BLOCK_SIZE, Nf4Blocks, Scales};
+use kernels::nf4::{self, Codec, NESTED_BLOCK_SIZE, Nf4Blocks, QuantType, Scales};
 use rayon::ThreadPool;
 use rayon::prelude::*;
 use std::time::Instant;
@@ -18,6 +18,7 @@ use std::time::Instant;
 /// Values: beyond any cache in every type.
 const N: usize = 64 << 20;
 const BLOCK_SIZE: usize = 64;
+const CODEC: Codec = Codec { quant_type: QuantType::Nf4, block_size: BLOCK_SIZE };
 /// Values that a task of a limit's loop reads.
 const CHUNK: usize = 16 << 10;
 
@@ -105,7 +106,7 @@ impl Packed {
     }
 
     fn quantize(&mut self, isa: Isa, x: Elements) {
-        nf4::quantize(isa, x, BLOCK_SIZE, &mut self.codes, &mut self.absmax);
+        nf4::quantize(isa, x, CODEC, &mut self.codes, &mut self.absmax);
     }
 
     fn nest(&mut self, isa: Isa) {
@@ -113,13 +114,13 @@ impl Packed {
     }
 
     fn plain(&self) -> Nf4Blocks<'_> {
-        Nf4Blocks::new(&self.codes, Scales::Plain(&self.absmax), BLOCK_SIZE, N)
+        Nf4Blocks::new(&self.codes, Scales::Plain(&self.absmax), CODEC, N)
     }
 
     fn nested(&self) -> Nf4Blocks<'_> {
         let (codes, absmax2) = (&*self.nested, &*self.absmax2);
         let scales = Scales::Nested { codes, absmax2, offset: self.offset };
-        Nf4Blocks::new(&self.codes, scales, BLOCK_SIZE, N)
+        Nf4Blocks::new(&self.codes, scales, CODEC, N)
     }
 }
 

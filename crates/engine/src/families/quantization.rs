@@ -1,8 +1,9 @@
-//! What a `config.json` says of weights that are stored quantised: bitsandbytes' NF4 can be read, all else
+//! What a `config.json` says of weights that are stored quantised: bitsandbytes' NF4 and FP4 can be read, all else
 //! is refused by its name. Knows no file and no weight.
 
 use super::ConfigError;
 use super::config::{Config, invalid, unsupported};
+use crate::nf4::QuantType;
 use serde_json::Value;
 
 const SECTION: &str = "quantization_config";
@@ -10,13 +11,14 @@ const SECTION: &str = "quantization_config";
 /// The part of a `BitsAndBytesConfig` that decides what the files hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FourBits {
+    pub quant_type: QuantType,
     pub double_quant: bool,
     pub skip_modules: Vec<String>,
 }
 
 /// `quantization_config`; `None` where there is none, or one that quantises nothing.
 ///
-/// Errors: another method or code than bitsandbytes' NF4.
+/// Errors: another method or code than bitsandbytes' NF4 and FP4.
 pub fn stored_in_4bit(config: &Value) -> Result<Option<FourBits>, ConfigError> {
     match Config(config).get(SECTION) {
         None => Ok(None),
@@ -34,17 +36,16 @@ fn four_bits(section: &Config) -> Result<Option<FourBits>, ConfigError> {
         return Ok(None);
     }
     // Without the key BitsAndBytesConfig takes fp4.
-    match section.string_or("bnb_4bit_quant_type", "fp4")? {
-        "nf4" => (),
-        other => return Err(unsupported("bnb_4bit_quant_type", other)),
-    }
+    let named = section.string_or("bnb_4bit_quant_type", "fp4")?;
+    let quant_type =
+        QuantType::by_name(named).ok_or_else(|| unsupported("bnb_4bit_quant_type", named))?;
     let skip_modules = match section.get("llm_int8_skip_modules") {
         None => vec![],
         Some(list) => serde_json::from_value(list.clone())
             .map_err(|_| invalid("llm_int8_skip_modules", list, "a list of names"))?,
     };
     let double_quant = section.bool_or("bnb_4bit_use_double_quant", false)?;
-    Ok(Some(FourBits { double_quant, skip_modules }))
+    Ok(Some(FourBits { quant_type, double_quant, skip_modules }))
 }
 
 #[cfg(test)]
@@ -57,19 +58,23 @@ mod tests {
     }
 
     #[test]
-    fn nf4_is_read_with_what_it_leaves_out() {
-        let nf4 = |more: Value| {
-            let mut section = json!({"load_in_4bit": true, "bnb_4bit_quant_type": "nf4"});
+    fn four_bits_are_read_with_what_they_leave_out() {
+        let read = |more: Value| {
+            let mut section = json!({"load_in_4bit": true});
             section.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             read(section).unwrap().unwrap()
         };
-        assert_eq!(nf4(json!({})), FourBits { double_quant: false, skip_modules: vec![] });
+        let (quant_type, skip_modules) = (QuantType::Fp4, vec![]);
+        let fp4 = FourBits { quant_type, double_quant: false, skip_modules };
+        assert_eq!(read(json!({})), fp4);
+        assert_eq!(read(json!({"bnb_4bit_quant_type": "fp4"})), fp4);
         let given = json!({
-            "quant_method": "bitsandbytes", "bnb_4bit_use_double_quant": true,
+            "quant_method": "bitsandbytes", "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": true,
             "llm_int8_skip_modules": ["lm_head"], "load_in_8bit": false,
         });
         let skip_modules = vec!["lm_head".to_owned()];
-        assert_eq!(nf4(given), FourBits { double_quant: true, skip_modules });
+        let quant_type = QuantType::Nf4;
+        assert_eq!(read(given), FourBits { quant_type, double_quant: true, skip_modules });
     }
 
     #[test]
@@ -87,8 +92,7 @@ mod tests {
             (json!({"quant_method": "awq"}), "quant_method` \"awq\""),
             (json!({"quant_method": "fp8"}), "quant_method` \"fp8\""),
             (json!({"quant_method": "bitsandbytes", "load_in_8bit": true}), "load_in_8bit` true"),
-            (json!({"load_in_4bit": true, "bnb_4bit_quant_type": "fp4"}), "quant_type` fp4"),
-            (json!({"load_in_4bit": true}), "bnb_4bit_quant_type` fp4"),
+            (json!({"load_in_4bit": true, "bnb_4bit_quant_type": "af4"}), "quant_type` af4"),
             (json!({"load_in_4bit": "yes"}), "load_in_4bit` is \"yes\""),
             (json!([1]), "quantization_config` is [1]"),
         ] {

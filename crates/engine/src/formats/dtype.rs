@@ -1,5 +1,6 @@
 //! The element types that model files store, with their sizes. Knows no file format's numbering.
 
+use crate::nf4::QuantType;
 use std::fmt;
 
 /// How the values of a stored tensor are encoded.
@@ -23,6 +24,7 @@ pub enum StoredDtype {
     Q6K,
     /// Codes of bitsandbytes, whose maxima lie elsewhere.
     Nf4,
+    Fp4,
     // Stored in safetensors, never read as weights.
     Bool,
     U8,
@@ -40,6 +42,18 @@ pub enum StoredDtype {
 use StoredDtype::*;
 
 impl StoredDtype {
+    /// Of bitsandbytes' weights.
+    pub(super) fn of_codes(quant_type: QuantType) -> StoredDtype {
+        match quant_type {
+            QuantType::Nf4 => Nf4,
+            QuantType::Fp4 => Fp4,
+        }
+    }
+
+    pub fn is_4bit(self) -> bool {
+        matches!(self, Nf4 | Fp4)
+    }
+
     /// `(values, bytes)` of a block; one value for plain types.
     pub fn block(self) -> (usize, usize) {
         match self {
@@ -47,7 +61,7 @@ impl StoredDtype {
             F32 | U32 | I32 => (1, 4),
             F16 | Bf16 | U16 | I16 => (1, 2),
             Bool | U8 | I8 | F8E4M3 | F8E5M2 => (1, 1),
-            Nf4 => (2, 1),
+            Nf4 | Fp4 => (2, 1),
             Q4_0 => (32, 18),
             Q4_1 => (32, 20),
             Q5_0 => (32, 22),
@@ -118,6 +132,7 @@ impl StoredDtype {
             Q5K => "Q5_K",
             Q6K => "Q6_K",
             Nf4 => "NF4",
+            Fp4 => "FP4",
             Bool => "BOOL",
             U8 => "U8",
             I8 => "I8",

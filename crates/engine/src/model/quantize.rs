@@ -4,18 +4,20 @@
 use super::{Method, ModelError, Source};
 use crate::Result;
 use crate::families::{self, Family, FourBits};
-use crate::formats::StoredDtype;
 use crate::nf4::{Nf4Layout, ScaleBits};
 use crate::spec::{DecoderSpec, Slot};
 use kernels::nf4::BLOCK_SIZE_MAX;
 use regex::Regex;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use crate::nf4::QuantType;
 
 /// `BitsAndBytesConfig`, as far as it decides what is computed.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QuantizationOptions {
+    #[serde(with = "QuantTypeName")]
     pub quant_type: QuantType,
     pub double_quant: bool,
     pub block_size: usize,
@@ -24,19 +26,21 @@ pub struct QuantizationOptions {
     pub skip_modules: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum QuantType {
+/// How a type is written on the bridge.
+#[derive(Deserialize, Serialize)]
+#[serde(remote = "QuantType", rename_all = "lowercase")]
+pub(crate) enum QuantTypeName {
     Nf4,
+    Fp4,
 }
 
 /// Values that share one maximum in bitsandbytes' 4-bit layers, which its config has no key for.
 const BLOCK_SIZE: usize = 64;
 
 impl From<FourBits> for QuantizationOptions {
-    fn from(FourBits { double_quant, skip_modules }: FourBits) -> QuantizationOptions {
-        let (quant_type, block_size) = (QuantType::Nf4, BLOCK_SIZE);
-        QuantizationOptions { quant_type, double_quant, block_size, skip_modules }
+    fn from(stored: FourBits) -> QuantizationOptions {
+        let FourBits { quant_type, double_quant, skip_modules } = stored;
+        QuantizationOptions { quant_type, double_quant, block_size: BLOCK_SIZE, skip_modules }
     }
 }
 
@@ -68,7 +72,7 @@ impl Quantizer {
         let said = families::stored_in_4bit(config)?;
         let stored = match files {
             // A model that was merged may have kept its old config.
-            Some(files) => files.tensors().iter().any(|it| it.dtype == StoredDtype::Nf4),
+            Some(files) => files.tensors().iter().any(|it| it.dtype.is_4bit()),
             None => said.is_some(),
         };
         if stored && matches!(method, Method::Full) {
@@ -84,14 +88,14 @@ impl Quantizer {
         if matches!(method, Method::Full) {
             return Err(ModelError::QuantizedFull);
         }
-        let QuantizationOptions { quant_type: QuantType::Nf4, block_size, .. } = *options;
+        let QuantizationOptions { quant_type, block_size, .. } = *options;
         if !(1..=BLOCK_SIZE_MAX).contains(&block_size) {
             return Err(ModelError::BlockSize { block_size });
         }
         let scales = if options.double_quant { ScaleBits::Nested } else { ScaleBits::Plain };
         let skipped = options.skip_modules.iter().map(|name| Skip::new(name));
         Ok(Quantizer {
-            layout: Nf4Layout { block_size, scales },
+            layout: Nf4Layout { quant_type, block_size, scales },
             skipped: skipped.collect::<Result<_, _>>()?,
             method: method.clone(),
         })

@@ -152,7 +152,11 @@ fn json_that_lies_is_refused_by_its_key() {
             "\"offset\"",
             "its quant_state has nested_offset missing, needed is a number of f32",
         ),
-        ("\"nf4\"", "\"fp4\"", "its 4-bit codes are of the type \"fp4\", only NF4 can be read"),
+        (
+            "\"nf4\"",
+            "\"fp4\"",
+            "its quant_state has quant_type \"fp4\", needed is \"nf4\", as in the part's name",
+        ),
         (
             "\"blocksize\": 64",
             "\"blocksize\": -1",
@@ -169,9 +173,16 @@ fn json_that_lies_is_refused_by_its_key() {
 #[test]
 fn other_codes_and_tables_are_refused() {
     let said = refused(&|tensors| {
-        part(tensors, STATE).0 = format!("{WEIGHT}.quant_state.bitsandbytes__fp4");
+        part(tensors, STATE).0 = format!("{WEIGHT}.quant_state.bitsandbytes__af4");
     });
-    assert_eq!(said, "its 4-bit codes are of the type \"fp4\", only NF4 can be read");
+    assert_eq!(said, "its 4-bit codes are of the type \"af4\", only NF4 and FP4 can be read");
+    // NF4's table with what says that it is FP4.
+    let said = refused(&|tensors| {
+        let state = part(tensors, STATE);
+        let text = String::from_utf8(state.3.clone()).expect("JSON").replace("nf4", "fp4");
+        (state.0, state.3) = (state.0.replace("nf4", "fp4"), text.into_bytes());
+    });
+    assert_eq!(said, "its part `quant_map` is not the table that it should be");
     let said = refused(&|tensors| {
         let table: Vec<f32> = (0..16).map(|i| i as f32 / 8.0 - 1.0).collect();
         part(tensors, "quant_map").3 = le_bytes(&table);

@@ -99,13 +99,13 @@ impl Source for &[f16] {
 impl Source for Nf4Blocks<'_> {
     #[inline(always)]
     fn read(self, ops: impl PackOps, start: usize, out: &mut [u32]) {
-        Nf4Blocks::read(&self, ops.codes(), start, out);
+        Nf4Blocks::read(&self, (ops.codes(), self.table()), start, out);
     }
 
     /// Rounds the 16 values of a block, not each where it stands.
     #[inline(always)]
     fn read_pairs(self, ops: impl PackOps, start: usize, out: &mut [u32]) {
-        if !Nf4Blocks::read_pairs(&self, ops.codes(), start, out) {
+        if !Nf4Blocks::read_pairs(&self, (ops.codes(), self.table()), start, out) {
             read_and_round(self, ops, start, out);
         }
     }

@@ -1,7 +1,7 @@
 //! One property suite for every instruction set, against a naive product in f64.
 
 use super::*;
-use crate::nf4::Scales;
+use crate::nf4::{Codec, QuantType, Scales};
 use proptest::prelude::*;
 
 /// An operand: its elements in storage, and how the view walks over them.
@@ -275,13 +275,15 @@ fn four_bit_weights_give_the_bits_of_their_unpacked_values() {
         let w = random(n_out * n_in, 3);
         let mut codes = vec![0; w.len().div_ceil(2)];
         let mut absmax = vec![0.0; w.len().div_ceil(block_size)];
-        nf4::quantize(Isa::Portable, Elements::F32(&w), block_size, &mut codes, &mut absmax);
+        let quant_type = if n_out % 2 == 0 { QuantType::Nf4 } else { QuantType::Fp4 };
+        let codec = Codec { quant_type, block_size };
+        nf4::quantize(Isa::Portable, Elements::F32(&w), codec, &mut codes, &mut absmax);
         let mut nested = vec![0; absmax.len()];
         let mut absmax2 = vec![0.0; absmax.len().div_ceil(nf4::NESTED_BLOCK_SIZE)];
         let offset = nf4::quantize_scales(Isa::Portable, &absmax, &mut nested, &mut absmax2);
         let (codes2, absmax2) = (&*nested, &*absmax2);
         for scales in [Scales::Plain(&absmax), Scales::Nested { codes: codes2, absmax2, offset }] {
-            let blocks = Elements::Nf4(Nf4Blocks::new(&codes, scales, block_size, w.len()));
+            let blocks = Elements::Nf4(Nf4Blocks::new(&codes, scales, codec, w.len()));
             let values = blocks.to_f32();
             for isa in Isa::available() {
                 for precision in [Precision::F32, Precision::Bf16] {
@@ -344,12 +346,13 @@ fn a_sum_of_products_has_the_bits_of_one_after_another() {
 #[test]
 fn four_bit_weights_are_rounded_as_their_unpacked_values() {
     let maxima = [1.0, 3e-39, 2e-38, 0.0, f32::MAX, 1.2e-38, 0.3];
-    for block_size in [64, 100, 2, 1] {
+    let types = |block_size| QuantType::ALL.map(|quant_type| Codec { quant_type, block_size });
+    for codec in [64, 100, 2, 1].into_iter().flat_map(types) {
         let (n_out, n_in) = (64usize, 224);
         let codes: Vec<u8> = (0..n_out * n_in / 2).map(|i| (i * 37 % 251) as u8).collect();
-        let blocks = (n_out * n_in).div_ceil(block_size);
+        let blocks = (n_out * n_in).div_ceil(codec.block_size);
         let absmax: Vec<f32> = maxima.into_iter().cycle().take(blocks).collect();
-        let blocks = Nf4Blocks::new(&codes, Scales::Plain(&absmax), block_size, n_out * n_in);
+        let blocks = Nf4Blocks::new(&codes, Scales::Plain(&absmax), codec, n_out * n_in);
         let values = Elements::Nf4(blocks).to_f32();
         for isa in Isa::available() {
             for precision in [Precision::F32, Precision::Bf16] {
@@ -368,7 +371,7 @@ fn four_bit_weights_are_rounded_as_their_unpacked_values() {
                     };
                     assert!(
                         product(Elements::Nf4(blocks)) == product(Elements::F32(&values)),
-                        "{} {precision:?} {block_size}, dx {dx}",
+                        "{} {precision:?} {codec:?}, dx {dx}",
                         isa.name()
                     );
                 }

@@ -2,7 +2,7 @@
 //! two permutations of 8. Nothing here knows blocks or maxima.
 
 use super::ops::CodeOps;
-use super::tables::{CODE, SEARCH_TREE};
+use super::tables::Table;
 use std::arch::x86_64::*;
 
 /// Exists only where `avx2` is there.
@@ -25,15 +25,15 @@ impl CodeOps for Avx2Codes {
     type Half = [__m256i; 2];
 
     #[inline(always)]
-    fn wide(self, absmax: f32) -> [__m256; 2] {
+    fn wide(self, table: &Table, absmax: f32) -> [__m256; 2] {
         // SAFETY: this value exists, so the CPU has `avx2`.
-        unsafe { products(absmax) }
+        unsafe { products(table, absmax) }
     }
 
     #[inline(always)]
-    fn half(self, absmax: f32) -> [__m256i; 2] {
+    fn half(self, table: &Table, absmax: f32) -> [__m256i; 2] {
         // SAFETY: this value exists, so the CPU has `avx2`.
-        unsafe { bytes(products(absmax)) }
+        unsafe { bytes(products(table, absmax)) }
     }
 
     #[inline(always)]
@@ -49,17 +49,17 @@ impl CodeOps for Avx2Codes {
     }
 
     #[inline(always)]
-    fn encode(self, x: &[u32], factor: f32, codes: &mut [u8]) {
+    fn encode(self, table: &Table, x: &[u32], factor: f32, codes: &mut [u8]) {
         // SAFETY: this value exists, so the CPU has `avx2`.
-        unsafe { encode(x, factor, codes) }
+        unsafe { encode(table, x, factor, codes) }
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn products(absmax: f32) -> [__m256; 2] {
+fn products(table: &Table, absmax: f32) -> [__m256; 2] {
     let absmax = _mm256_set1_ps(absmax);
-    let (low, high) = CODE.split_at(8);
+    let (low, high) = table.values.split_at(8);
     // SAFETY: each half is 8 floats.
     let halves = unsafe { [_mm256_loadu_ps(low.as_ptr()), _mm256_loadu_ps(high.as_ptr())] };
     halves.map(|code| _mm256_mul_ps(code, absmax))
@@ -161,35 +161,38 @@ fn half16([low, high]: [__m256i; 2], codes: &[u8; 16], out: &mut [u32; 16]) {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn encode(x: &[u32], factor: f32, codes: &mut [u8]) {
+fn encode(table: &Table, x: &[u32], factor: f32, codes: &mut [u8]) {
     assert_eq!(x.len(), 2 * codes.len());
     let (x, last_x) = x.as_chunks::<32>();
     let (codes, last) = codes.as_chunks_mut::<16>();
     for (x, codes) in x.iter().zip(codes) {
-        *codes = encode32(x, factor);
+        *codes = encode32(table, x, factor);
     }
     if !last.is_empty() {
         let mut padded = [0; 32];
         padded[..last_x.len()].copy_from_slice(last_x);
-        last.copy_from_slice(&encode32(&padded, factor)[..last.len()]);
+        last.copy_from_slice(&encode32(table, &padded, factor)[..last.len()]);
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn encode32(x: &[u32; 32], factor: f32) -> [u8; 16] {
+fn encode32(table: &Table, x: &[u32; 32], factor: f32) -> [u8; 16] {
     let factor = _mm256_set1_ps(factor);
     let nodes: [__m256i; 4] = std::array::from_fn(|i| {
         let x = &x.as_chunks::<8>().0[i];
         // SAFETY: `x` is 8 floats.
-        search(_mm256_mul_ps(unsafe { _mm256_loadu_ps(x.as_ptr().cast()) }, factor))
+        search(table, _mm256_mul_ps(unsafe { _mm256_loadu_ps(x.as_ptr().cast()) }, factor))
     });
     let low = _mm256_packus_epi32(nodes[0], nodes[1]);
     let high = _mm256_packus_epi32(nodes[2], nodes[3]);
     // Each 128-bit lane holds its 4 bytes of all vectors.
     let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     let bytes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(low, high), order);
-    let bytes = _mm256_and_si256(bytes, _mm256_set1_epi8(15));
+    // Of an index only the lowest 4 bits count: a leaf's place.
+    // SAFETY: `order` is 16 bytes.
+    let order = unsafe { _mm_loadu_si128(table.order.as_ptr().cast()) };
+    let bytes = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(order), bytes);
     let pairs = _mm256_maddubs_epi16(bytes, _mm256_set1_epi16(0x0110));
     let (low, high) = (_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
     let mut codes = [0; 16];
@@ -198,11 +201,11 @@ fn encode32(x: &[u32; 32], factor: f32) -> [u8; 16] {
     codes
 }
 
-/// Per lane, the number of a leaf of the tree: from 16 on, in order of the codes.
+/// Per lane, the number of a leaf of the tree: 16 and the place among the values.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn search(s: __m256) -> __m256i {
-    let (upper, lower) = SEARCH_TREE.split_at(8);
+fn search(table: &Table, s: __m256) -> __m256i {
+    let (upper, lower) = table.tree.split_at(8);
     // SAFETY: each half of the tree is 8 floats.
     let levels = unsafe { [_mm256_loadu_ps(upper.as_ptr()), _mm256_loadu_ps(lower.as_ptr())] };
     let mut node = _mm256_set1_epi32(1);

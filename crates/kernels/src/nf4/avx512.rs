@@ -2,7 +2,7 @@
 //! Nothing here knows blocks or maxima.
 
 use super::ops::CodeOps;
-use super::tables::{CODE, SEARCH_TREE};
+use super::tables::Table;
 use std::arch::x86_64::*;
 
 /// Exists only where `avx512f`, `bw`, `vl` and `dq` are there.
@@ -24,15 +24,15 @@ impl CodeOps for Avx512Codes {
     type Half = __m512i;
 
     #[inline(always)]
-    fn wide(self, absmax: f32) -> __m512 {
+    fn wide(self, table: &Table, absmax: f32) -> __m512 {
         // SAFETY: this value exists, so the CPU has `avx512f`.
-        unsafe { products(absmax) }
+        unsafe { products(table, absmax) }
     }
 
     #[inline(always)]
-    fn half(self, absmax: f32) -> __m512i {
+    fn half(self, table: &Table, absmax: f32) -> __m512i {
         // SAFETY: this value exists, so the CPU has `avx512f`, `bw`, `vl` and `dq`.
-        unsafe { twice(round(products(absmax))) }
+        unsafe { twice(round(products(table, absmax))) }
     }
 
     #[inline(always)]
@@ -48,9 +48,9 @@ impl CodeOps for Avx512Codes {
     }
 
     #[inline(always)]
-    fn encode(self, x: &[u32], factor: f32, codes: &mut [u8]) {
+    fn encode(self, table: &Table, x: &[u32], factor: f32, codes: &mut [u8]) {
         // SAFETY: this value exists, so the CPU has `avx512f`, `bw`, `vl` and `dq`.
-        unsafe { encode(x, factor, codes) }
+        unsafe { encode(table, x, factor, codes) }
     }
 }
 
@@ -73,14 +73,14 @@ impl CodeOps for Bf16Codes {
     type Half = __m512i;
 
     #[inline(always)]
-    fn wide(self, absmax: f32) -> __m512 {
-        Avx512Codes(()).wide(absmax)
+    fn wide(self, table: &Table, absmax: f32) -> __m512 {
+        Avx512Codes(()).wide(table, absmax)
     }
 
     #[inline(always)]
-    fn half(self, absmax: f32) -> __m512i {
+    fn half(self, table: &Table, absmax: f32) -> __m512i {
         // SAFETY: this value exists, so the CPU has `avx512f` and `avx512bf16`.
-        unsafe { twice(round_bf16(products(absmax))) }
+        unsafe { twice(round_bf16(products(table, absmax))) }
     }
 
     #[inline(always)]
@@ -96,9 +96,9 @@ impl CodeOps for Bf16Codes {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn products(absmax: f32) -> __m512 {
-    // SAFETY: `CODE` is 16 floats.
-    let code = unsafe { _mm512_loadu_ps(CODE.as_ptr()) };
+fn products(table: &Table, absmax: f32) -> __m512 {
+    // SAFETY: `values` is 16 floats.
+    let code = unsafe { _mm512_loadu_ps(table.values.as_ptr()) };
     _mm512_mul_ps(code, _mm512_set1_ps(absmax))
 }
 
@@ -199,12 +199,12 @@ fn half32(values: __m512i, codes: __m128i) -> __m512i {
     _mm512_permutexvar_epi16(index, values)
 }
 
-/// Per vector, the number of a leaf of the tree: from 16 on, in order of the codes.
+/// Per vector, the number of a leaf of the tree: 16 and the place among the values.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn search(s: __m512) -> __m512i {
+fn search(table: &Table, s: __m512) -> __m512i {
     // SAFETY: the tree is 16 floats.
-    let tree = unsafe { _mm512_loadu_ps(SEARCH_TREE.as_ptr()) };
+    let tree = unsafe { _mm512_loadu_ps(table.tree.as_ptr()) };
     let one = _mm512_set1_epi32(1);
     let mut node = one;
     for _ in 0..4 {
@@ -217,30 +217,33 @@ fn search(s: __m512) -> __m512i {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn encode(x: &[u32], factor: f32, codes: &mut [u8]) {
+fn encode(table: &Table, x: &[u32], factor: f32, codes: &mut [u8]) {
     assert_eq!(x.len(), 2 * codes.len());
     let (x, last_x) = x.as_chunks::<64>();
     let (codes, last) = codes.as_chunks_mut::<32>();
     for (x, codes) in x.iter().zip(codes) {
-        *codes = encode64(x, factor);
+        *codes = encode64(table, x, factor);
     }
     if !last.is_empty() {
         let mut padded = [0; 64];
         padded[..last_x.len()].copy_from_slice(last_x);
-        last.copy_from_slice(&encode64(&padded, factor)[..last.len()]);
+        last.copy_from_slice(&encode64(table, &padded, factor)[..last.len()]);
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn encode64(x: &[u32; 64], factor: f32) -> [u8; 32] {
+fn encode64(table: &Table, x: &[u32; 64], factor: f32) -> [u8; 32] {
     let factor = _mm512_set1_ps(factor);
     let nodes: [__m512i; 4] = std::array::from_fn(|i| {
         let x = &x.as_chunks::<16>().0[i];
         // SAFETY: `x` is 16 floats.
-        search(_mm512_mul_ps(unsafe { _mm512_loadu_ps(x.as_ptr().cast()) }, factor))
+        search(table, _mm512_mul_ps(unsafe { _mm512_loadu_ps(x.as_ptr().cast()) }, factor))
     });
-    let bytes = _mm512_and_si512(in_order(nodes), _mm512_set1_epi8(15));
+    // Of an index only the lowest 4 bits count: a leaf's place.
+    // SAFETY: `order` is 16 bytes.
+    let order = unsafe { _mm_loadu_si128(table.order.as_ptr().cast()) };
+    let bytes = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(order), in_order(nodes));
     let pairs = _mm512_maddubs_epi16(bytes, _mm512_set1_epi16(0x0110));
     let mut codes = [0; 32];
     // SAFETY: `codes` is 32 bytes.

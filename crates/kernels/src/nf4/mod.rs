@@ -1,14 +1,18 @@
-//! NF4: 4-bit codes of blocks of values, and 8-bit codes of the blocks' maxima (double quantisation).
+//! NF4 and FP4: 4-bit codes of blocks of values, and 8-bit codes of the blocks' maxima (double quantisation).
 //!
 //! ```text
-//! value[i]  = CODE[code[i]] · absmax[i / block_size]
+//! value[i]  = VALUES[code[i]] · absmax[i / block_size]
 //! absmax[b] = DYNAMIC_CODE[q[b]] · absmax2[b / 256] + offset      where it is quantised too
 //! ```
 //! Blocks run over the flattened, row-major matrix, whatever its rows. Two codes share a byte, the
 //! first in the high nibble. Nothing here knows of matrices, files or models.
 //!
+//! The two differ in their tables alone (`tables.rs`); what is named NF4 below is either of them.
+//!
 //! Source: QLoRA (Dettmers et al., 2023); the layout and the order of roundings are those of
-//! bitsandbytes.
+//! bitsandbytes. FP4's codes are the nearest as NF4's are, which is what bitsandbytes computes on the CPU.
+//! Its CUDA kernel differs in FP4 where s lies within 4e-7 of a midpoint (its borders are decimal fractions of 6
+//! to 8 digits, and a tie goes to the smaller magnitude), and in which of the two zeros a tiny value gets.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -24,10 +28,11 @@ mod unpack;
 
 pub use crate::dynamic::SIGNED as DYNAMIC_CODE;
 pub use quantize::{BLOCK_SIZE_MAX, quantize, quantize_scales};
-pub use tables::CODE;
+pub use tables::QuantType;
 pub use unpack::{unpack, unpack_bf16};
 
 use std::ops::Range;
+use tables::Table;
 
 pub(crate) use ops::{CodeOps, PlainCodes};
 #[cfg(target_arch = "x86_64")]
@@ -36,11 +41,20 @@ pub(crate) use {avx2::Avx2Codes, avx512::Avx512Codes, avx512::Bf16Codes};
 /// Maxima that share one absmax2.
 pub const NESTED_BLOCK_SIZE: usize = 256;
 
+/// How values become codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Codec {
+    pub quant_type: QuantType,
+    /// Values that share one maximum.
+    pub block_size: usize,
+}
+
 /// Values in 4 bits, where they lie. All lengths fit each other: `new` has checked them.
 #[derive(Clone, Copy, Debug)]
 pub struct Nf4Blocks<'a> {
     codes: &'a [u8],
     scales: Scales<'a>,
+    table: &'static Table,
     block_size: usize,
     /// Where a slice begins among all values.
     first: usize,
@@ -81,26 +95,22 @@ impl Scales<'_> {
 }
 
 impl<'a> Nf4Blocks<'a> {
-    /// `len` values in blocks of `block_size`.
+    /// `len` values of a codec.
     ///
     /// Shapes: codes `[len / 2]` · maxima `[len / block_size]` · absmax2 `[maxima / 256]`, each
     /// rounded up.
     ///
     /// # Panics
     /// If the lengths do not fit each other.
-    pub fn new(
-        codes: &'a [u8],
-        scales: Scales<'a>,
-        block_size: usize,
-        len: usize,
-    ) -> Nf4Blocks<'a> {
+    pub fn new(codes: &'a [u8], scales: Scales<'a>, codec: Codec, len: usize) -> Nf4Blocks<'a> {
+        let (table, block_size) = (codec.quant_type.table(), codec.block_size);
         assert!(block_size > 0, "nf4: a block of no values");
         assert_eq!(codes.len(), len.div_ceil(2), "nf4: codes for {len} values");
         assert_eq!(scales.len(), len.div_ceil(block_size), "nf4: blocks of {len} values");
         if let Scales::Nested { codes, absmax2, .. } = scales {
             assert_eq!(absmax2.len(), codes.len().div_ceil(NESTED_BLOCK_SIZE), "nf4: absmax2");
         }
-        Nf4Blocks { codes, scales, block_size, first: 0, len }
+        Nf4Blocks { codes, scales, table, block_size, first: 0, len }
     }
 
     pub fn len(&self) -> usize {
@@ -122,6 +132,12 @@ impl<'a> Nf4Blocks<'a> {
             self.len
         );
         Nf4Blocks { first: self.first + range.start, len: range.len(), ..self }
+    }
+
+    /// What the codes are read with.
+    #[inline(always)]
+    pub(crate) fn table(&self) -> &'static Table {
+        self.table
     }
 
     /// The address of the byte that holds the first value: only to fetch from, not to read.

@@ -2,14 +2,13 @@
 //! without: look-ups of codes, and the search of a value's code. Nothing here reads maxima.
 //!
 //! ```text
-//! values[c]    = CODE[c] · absmax                 16 products a block, and 16 roundings to bf16
+//! values[c]    = VALUES[c] · absmax                 16 products a block, and 16 roundings to bf16
 //! out[2i]      = values[codes[i] >> 4]
 //! out[2i + 1]  = values[codes[i] & 15]
 //! ```
 //! The bits are those of a product, and a rounding, for each value by itself.
 
-use super::CODE;
-use super::quantize::nearest;
+use super::tables::Table;
 use crate::Isa;
 use half::bf16;
 
@@ -23,8 +22,8 @@ pub(crate) trait CodeOps: Copy {
     /// The same rounded to bf16.
     type Half: Copy;
 
-    fn wide(self, absmax: f32) -> Self::Wide;
-    fn half(self, absmax: f32) -> Self::Half;
+    fn wide(self, table: &Table, absmax: f32) -> Self::Wide;
+    fn half(self, table: &Table, absmax: f32) -> Self::Half;
 
     /// The bits of two f32 for each byte: `out` is twice as long as `codes`.
     fn wide_values(self, values: Self::Wide, codes: &[u8], out: &mut [u32]);
@@ -34,9 +33,9 @@ pub(crate) trait CodeOps: Copy {
 
     /// The codes of `x[i] · factor`, two in a byte: `x` is bits of f32, twice as many as `codes`.
     #[inline(always)]
-    fn encode(self, x: &[u32], factor: f32, codes: &mut [u8]) {
+    fn encode(self, table: &Table, x: &[u32], factor: f32, codes: &mut [u8]) {
         assert_eq!(x.len(), 2 * codes.len());
-        let code = |x: u32| nearest(f32::from_bits(x) * factor);
+        let code = |x: u32| table.nearest(f32::from_bits(x) * factor);
         for (byte, [high, low]) in codes.iter_mut().zip(x.as_chunks::<2>().0) {
             *byte = code(*high) << 4 | code(*low);
         }
@@ -52,13 +51,13 @@ impl CodeOps for PlainCodes {
     type Half = [u16; 16];
 
     #[inline(always)]
-    fn wide(self, absmax: f32) -> [u32; 16] {
-        CODE.map(|value| (value * absmax).to_bits())
+    fn wide(self, table: &Table, absmax: f32) -> [u32; 16] {
+        table.values.map(|value| (value * absmax).to_bits())
     }
 
     #[inline(always)]
-    fn half(self, absmax: f32) -> [u16; 16] {
-        CODE.map(|value| bf16::from_f32(value * absmax).to_bits())
+    fn half(self, table: &Table, absmax: f32) -> [u16; 16] {
+        table.values.map(|value| bf16::from_f32(value * absmax).to_bits())
     }
 
     #[inline(always)]

@@ -1,9 +1,9 @@
-//! From values to NF4 codes and block maxima, and from the maxima to 8-bit codes.
+//! From values to 4-bit codes and block maxima, and from the maxima to 8-bit codes.
 //!
 //! ```text
 //! absmax = max|x|                     per block of block_size
 //! s      = x · (1 / absmax)           x / absmax in a last block that is not full
-//! code   = #{midpoints of CODE < s}
+//! code   = ORDER[#{MIDPOINTS < s}]     the tables of a type
 //!
 //! offset  = mean(absmax)              in f64
 //! z       = absmax − offset
@@ -13,9 +13,9 @@
 //! A block of zeros has the maximum 0 and the codes of 0. A value that is not finite makes the
 //! maximum, and so the block, NaN or infinite: the loss then says so.
 
-use super::NESTED_BLOCK_SIZE;
 use super::ops::{CodeOps, Task, run};
-use super::tables::{MIDPOINTS, ZERO};
+use super::tables::Table;
+use super::{Codec, NESTED_BLOCK_SIZE};
 use crate::Isa;
 use crate::blocks::ELEMENTS;
 use crate::dynamic::{SIGNED_ZERO, signed_code};
@@ -34,7 +34,8 @@ const CHUNK_MAXIMA: usize = 16 * NESTED_BLOCK_SIZE;
 ///
 /// # Panics
 /// If the lengths do not fit each other, or the block size is 0 or above [`BLOCK_SIZE_MAX`].
-pub fn quantize(isa: Isa, x: Elements, block_size: usize, codes: &mut [u8], absmax: &mut [f32]) {
+pub fn quantize(isa: Isa, x: Elements, codec: Codec, codes: &mut [u8], absmax: &mut [f32]) {
+    let (table, block_size) = (codec.quant_type.table(), codec.block_size);
     let n = x.len();
     assert!((1..=BLOCK_SIZE_MAX).contains(&block_size), "nf4: blocks of {block_size}");
     assert_eq!(codes.len(), n.div_ceil(2), "nf4: codes for {n} values");
@@ -45,7 +46,7 @@ pub fn quantize(isa: Isa, x: Elements, block_size: usize, codes: &mut [u8], absm
     codes.par_chunks_mut(size / 2).zip(absmax.par_chunks_mut(blocks)).enumerate().for_each(
         |(chunk, (codes, absmax))| {
             let x = x.slice(chunk * size..n.min((chunk + 1) * size));
-            run(isa, Chunk { x, block_size, codes, absmax });
+            run(isa, Chunk { x, table, block_size, codes, absmax });
         },
     );
 }
@@ -74,6 +75,7 @@ pub fn quantize_scales(isa: Isa, absmax: &[f32], codes: &mut [u8], absmax2: &mut
 /// Whole blocks, except for the last.
 struct Chunk<'a> {
     x: Elements<'a>,
+    table: &'a Table,
     block_size: usize,
     codes: &'a mut [u8],
     absmax: &'a mut [f32],
@@ -82,7 +84,7 @@ struct Chunk<'a> {
 impl Task for Chunk<'_> {
     #[inline(always)]
     fn run(self, ops: impl CodeOps) {
-        let Chunk { x, block_size, codes, absmax } = self;
+        let Chunk { x, table, block_size, codes, absmax } = self;
         let mut stage = vec![0u32; block_size.min(x.len())];
         for (block, absmax) in absmax.iter_mut().enumerate() {
             let start = block * block_size;
@@ -91,9 +93,9 @@ impl Task for Chunk<'_> {
             *absmax = max_abs(values);
             if values.len() == block_size && block_size.is_multiple_of(2) && *absmax != 0.0 {
                 let codes = &mut codes[start / 2..][..block_size / 2];
-                ops.encode(values, 1.0 / *absmax, codes);
+                ops.encode(table, values, 1.0 / *absmax, codes);
             } else {
-                encode_odd(values, *absmax, block_size, (codes, start));
+                encode_odd((table, block_size), values, *absmax, (codes, start));
             }
         }
     }
@@ -101,30 +103,26 @@ impl Task for Chunk<'_> {
 
 /// The codes from number `start` on of a block that has no maximum, no whole bytes, or no full length.
 #[inline(always)]
-fn encode_odd(values: &[u32], absmax: f32, block_size: usize, (codes, start): (&mut [u8], usize)) {
+fn encode_odd(
+    (table, block_size): (&Table, usize),
+    values: &[u32],
+    absmax: f32,
+    (codes, start): (&mut [u8], usize),
+) {
+    let zero = table.zero;
     let factor = 1.0 / absmax;
     for (at, &x) in (start..).zip(values) {
         let x = f32::from_bits(x);
         let s = if values.len() == block_size { x * factor } else { x / absmax };
-        let code = if absmax == 0.0 { ZERO } else { nearest(s) };
+        let code = if absmax == 0.0 { zero } else { table.nearest(s) };
         let byte = &mut codes[at / 2];
         // The nibble behind an odd number of values has the code of 0.
-        *byte = if at % 2 == 0 { code << 4 | ZERO } else { *byte & 0xf0 | code };
+        *byte = if at % 2 == 0 { code << 4 | zero } else { *byte & 0xf0 | code };
     }
 }
 
 shells! {
     fn scales_chunk(absmax: &[f32], offset: f32, codes: &mut [u8], absmax2: &mut [f32]) = scales_body;
-}
-
-/// Values outside of ±1 get the code of ±1: clamping them first would change nothing.
-#[inline(always)]
-pub(super) fn nearest(s: f32) -> u8 {
-    let mut below = 0u32;
-    for midpoint in MIDPOINTS {
-        below += u32::from(midpoint < s);
-    }
-    below as u8
 }
 
 #[inline(always)]

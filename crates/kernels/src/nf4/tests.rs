@@ -1,7 +1,6 @@
 //! What holds for any values; the reference results are compared in `bench/golden`.
 
 use super::ops::CodeOps;
-use super::tables::{MIDPOINTS, ZERO};
 use super::*;
 use crate::Isa;
 use crate::dynamic::SIGNED_ZERO;
@@ -9,6 +8,12 @@ use crate::gemm::Elements;
 use crate::testing::{same_bits, values};
 use half::{bf16, f16};
 use proptest::prelude::*;
+
+const NF4_64: Codec = nf4(64);
+
+const fn nf4(block_size: usize) -> Codec {
+    Codec { quant_type: QuantType::Nf4, block_size }
+}
 
 /// Codes and maxima, plain and nested.
 #[derive(Debug, PartialEq)]
@@ -18,36 +23,36 @@ struct Packed {
     nested: Vec<u8>,
     absmax2: Vec<f32>,
     offset: f32,
-    block_size: usize,
+    codec: Codec,
     len: usize,
 }
 
 impl Packed {
-    fn new(isa: Isa, x: Elements, block_size: usize) -> Packed {
-        let blocks = x.len().div_ceil(block_size);
+    fn new(isa: Isa, x: Elements, codec: Codec) -> Packed {
+        let blocks = x.len().div_ceil(codec.block_size);
         let mut packed = Packed {
             codes: vec![0; x.len().div_ceil(2)],
             absmax: vec![0.0; blocks],
             nested: vec![0; blocks],
             absmax2: vec![0.0; blocks.div_ceil(NESTED_BLOCK_SIZE)],
             offset: 0.0,
-            block_size,
+            codec,
             len: x.len(),
         };
-        quantize(isa, x, block_size, &mut packed.codes, &mut packed.absmax);
+        quantize(isa, x, codec, &mut packed.codes, &mut packed.absmax);
         packed.offset =
             quantize_scales(isa, &packed.absmax, &mut packed.nested, &mut packed.absmax2);
         packed
     }
 
     fn plain(&self) -> Nf4Blocks<'_> {
-        Nf4Blocks::new(&self.codes, Scales::Plain(&self.absmax), self.block_size, self.len)
+        Nf4Blocks::new(&self.codes, Scales::Plain(&self.absmax), self.codec, self.len)
     }
 
     fn nested(&self) -> Nf4Blocks<'_> {
         let (codes, absmax2) = (&*self.nested, &*self.absmax2);
         let scales = Scales::Nested { codes, absmax2, offset: self.offset };
-        Nf4Blocks::new(&self.codes, scales, self.block_size, self.len)
+        Nf4Blocks::new(&self.codes, scales, self.codec, self.len)
     }
 
     fn code(&self, i: usize) -> u8 {
@@ -67,14 +72,18 @@ fn bits_depend_on_no_instruction_set_and_no_threads() {
     for (len, block_size) in [(0, 64), (1, 64), (100_001, 64), (70_000, 24), (70_001, 7)] {
         let x = values(3, len);
         let all = same_bits(|isa| {
-            let packed = Packed::new(isa, Elements::F32(&x), block_size);
-            let mut bits = unpacked(isa, packed.plain());
-            bits.extend(unpacked(isa, packed.nested()));
-            bits.extend(packed.codes.iter().map(|&code| f32::from(code)));
-            bits.extend(packed.nested.iter().map(|&code| f32::from(code)));
+            let mut bits = vec![];
+            for quant_type in QuantType::ALL {
+                let codec = Codec { quant_type, block_size };
+                let packed = Packed::new(isa, Elements::F32(&x), codec);
+                bits.extend(unpacked(isa, packed.plain()));
+                bits.extend(unpacked(isa, packed.nested()));
+                bits.extend(packed.codes.iter().map(|&code| f32::from(code)));
+                bits.extend(packed.nested.iter().map(|&code| f32::from(code)));
+            }
             bits
         });
-        assert!(all.len() >= 2 * len);
+        assert!(all.len() >= 4 * len);
     }
 }
 
@@ -86,31 +95,45 @@ fn sixteen_bit_values_count_as_their_f32_values() {
     for isa in Isa::available() {
         for stored in [Elements::F16(&halves), Elements::Bf16(&brains)] {
             let wide = stored.to_f32();
-            let want = Packed::new(isa, Elements::F32(&wide), 64);
-            assert_eq!(Packed::new(isa, stored, 64), want, "{}", isa.name());
+            let want = Packed::new(isa, Elements::F32(&wide), NF4_64);
+            assert_eq!(Packed::new(isa, stored, NF4_64), want, "{}", isa.name());
         }
     }
 }
 
 #[test]
-fn the_table_ascends_and_its_values_come_back() {
-    assert!(CODE.is_sorted_by(|a, b| a < b));
-    assert_eq!(CODE[usize::from(ZERO)], 0.0);
-    let x: Vec<f32> = CODE.iter().map(|code| code * 0.375).collect();
-    let packed = Packed::new(Isa::Portable, Elements::F32(&x), 16);
-    assert_eq!((0..16).map(|i| packed.code(i)).collect::<Vec<_>>(), Vec::from_iter(0..16));
-    assert_eq!(unpacked(Isa::Portable, packed.plain()), x);
+fn the_values_of_every_table_come_back() {
+    for quant_type in QuantType::ALL {
+        let values = quant_type.values();
+        let x: Vec<f32> = values.iter().map(|value| value * 0.375).collect();
+        let codec = Codec { quant_type, block_size: 16 };
+        let packed = Packed::new(Isa::Portable, Elements::F32(&x), codec);
+        let codes: Vec<u8> = (0..16).map(|i| packed.code(i)).collect();
+        // The second zero of FP4 is a zero: it has the code of the first.
+        let first = |i: u8| values.iter().position(|value| *value == values[usize::from(i)]);
+        let want: Vec<u8> = (0..16).filter_map(first).map(|code| code as u8).collect();
+        assert_eq!(codes, want, "{quant_type:?}");
+        assert_eq!(unpacked(Isa::Portable, packed.plain()), x);
+    }
+    assert!(QuantType::Nf4.values().is_sorted_by(|a, b| a < b));
 }
 
 #[test]
 fn zeros_have_the_code_of_zero_and_so_has_the_missing_nibble() {
-    let packed = Packed::new(Isa::Portable, Elements::F32(&[0.0; 131]), 64);
-    assert_eq!(packed.codes, [0x77; 66]);
-    assert_eq!(packed.nested, [SIGNED_ZERO; 3]);
-    assert_eq!((packed.absmax.as_slice(), packed.absmax2.as_slice()), (&[0.0; 3][..], &[0.0][..]));
-    assert_eq!(unpacked(Isa::Portable, packed.nested()), [0.0; 131]);
-    let packed = Packed::new(Isa::Portable, Elements::F32(&[1.0, -2.0, 2.0]), 64);
-    assert_eq!(packed.codes, [0xc0, 0xf7]); // 0.5 lies nearest to 0.44
+    // 0.5 lies nearest to NF4's 0.44, and is a value of FP4.
+    for (quant_type, zeros, few) in
+        [(QuantType::Nf4, 0x77, [0xc0, 0xf7]), (QuantType::Fp4, 0, [0x5b, 0x30])]
+    {
+        let codec = Codec { quant_type, block_size: 64 };
+        let packed = Packed::new(Isa::Portable, Elements::F32(&[0.0; 131]), codec);
+        assert_eq!(packed.codes, [zeros; 66]);
+        assert_eq!(packed.nested, [SIGNED_ZERO; 3]);
+        assert_eq!(packed.absmax, [0.0; 3]);
+        assert_eq!(packed.absmax2, [0.0]);
+        assert_eq!(unpacked(Isa::Portable, packed.nested()), [0.0; 131]);
+        let packed = Packed::new(Isa::Portable, Elements::F32(&[1.0, -2.0, 2.0]), codec);
+        assert_eq!(packed.codes, few);
+    }
 }
 
 #[test]
@@ -119,7 +142,7 @@ fn a_value_that_is_not_finite_is_not_hidden() {
         let mut x = values(5, 256);
         x[70] = bad;
         for isa in Isa::available() {
-            let packed = Packed::new(isa, Elements::F32(&x), 64);
+            let packed = Packed::new(isa, Elements::F32(&x), NF4_64);
             let values = unpacked(isa, packed.plain());
             assert!(values[64..128].iter().any(|x| !x.is_finite()));
             assert!(values[128..].iter().all(|x| x.is_finite()));
@@ -137,21 +160,24 @@ proptest! {
         for block in x.chunks_mut(block_size) {
             block.sort_by(f32::total_cmp);
         }
-        let packed = Packed::new(Isa::best(), Elements::F32(&x), block_size);
-        for (i, &x) in x.iter().enumerate() {
-            let absmax = f64::from(packed.absmax[i / block_size]);
-            let s = if absmax == 0.0 { 0.0 } else { f64::from(x) / absmax };
-            let distance = |code: u8| (f64::from(CODE[usize::from(code)]) - s).abs();
-            let code = packed.code(i);
-            let nearest = (0..16).map(distance).fold(f64::INFINITY, f64::min);
-            prop_assert!(distance(code) <= nearest + 1e-6, "{x} of {absmax} got {code}");
-            prop_assert!(i % block_size == 0 || packed.code(i - 1) <= code);
+        for quant_type in QuantType::ALL {
+            let packed = Packed::new(Isa::best(), Elements::F32(&x), Codec { quant_type, block_size });
+            let value = |code: u8| quant_type.values()[usize::from(code)];
+            for (i, &x) in x.iter().enumerate() {
+                let absmax = f64::from(packed.absmax[i / block_size]);
+                let s = if absmax == 0.0 { 0.0 } else { f64::from(x) / absmax };
+                let distance = |code: u8| (f64::from(value(code)) - s).abs();
+                let code = packed.code(i);
+                let nearest = (0..16).map(distance).fold(f64::INFINITY, f64::min);
+                prop_assert!(distance(code) <= nearest + 1e-6, "{x} of {absmax} got {code}");
+                prop_assert!(i % block_size == 0 || value(packed.code(i - 1)) <= value(code));
+            }
         }
     }
 
     #[test]
     fn nested_maxima_are_the_nearest(x in prop::collection::vec(-3.0f32..3.0, 1..2000)) {
-        let packed = Packed::new(Isa::best(), Elements::F32(&x), 2);
+        let packed = Packed::new(Isa::best(), Elements::F32(&x), nf4(2));
         for (i, &absmax) in packed.absmax.iter().enumerate() {
             let absmax2 = f64::from(packed.absmax2[i / NESTED_BLOCK_SIZE]);
             let z = f64::from(absmax - packed.offset);
@@ -169,7 +195,7 @@ proptest! {
         ends in (any::<prop::sample::Index>(), any::<prop::sample::Index>()),
     ) {
         let x = values(6, len);
-        let packed = Packed::new(Isa::best(), Elements::F32(&x), block_size);
+        let packed = Packed::new(Isa::best(), Elements::F32(&x), nf4(block_size));
         let (a, b) = (ends.0.index(len), ends.1.index(len));
         let range = a.min(b)..a.max(b) + 1;
         for blocks in [packed.plain(), packed.nested()] {
@@ -184,18 +210,18 @@ proptest! {
 
 /// Blocks in which every code stands next to every other, whatever their size, with maxima among which
 /// are 0, subnormal numbers, the largest one, infinity and NaN.
-fn all_codes(block_size: usize) -> Packed {
+fn all_codes(codec: Codec) -> Packed {
     const MAXIMA: [f32; 9] =
         [1.0, 0.02, 3e-39, 0.0, f32::MAX, f32::INFINITY, f32::NAN, 2e-38, 0.777];
     let len = 1801usize;
-    let blocks = len.div_ceil(block_size);
+    let blocks = len.div_ceil(codec.block_size);
     Packed {
         codes: (0..901u32).map(|i| (i * 37 % 256) as u8).collect(),
         absmax: MAXIMA.into_iter().cycle().take(blocks).collect(),
         nested: (0..blocks).map(|i| (i * 41 % 256) as u8).collect(),
         absmax2: MAXIMA.into_iter().cycle().take(blocks.div_ceil(NESTED_BLOCK_SIZE)).collect(),
         offset: 0.013,
-        block_size,
+        codec,
         len,
     }
 }
@@ -203,7 +229,9 @@ fn all_codes(block_size: usize) -> Packed {
 /// The bits of each value by itself, as the formula at the top of the module has it.
 fn by_formula(packed: &Packed, blocks: Nf4Blocks) -> Vec<f32> {
     let absmax = |block| blocks.scales.absmax(block);
-    let value = |i: usize| CODE[usize::from(packed.code(i))] * absmax(i / packed.block_size);
+    let Codec { quant_type, block_size } = packed.codec;
+    let values = quant_type.values();
+    let value = |i: usize| values[usize::from(packed.code(i))] * absmax(i / block_size);
     (0..packed.len).map(value).collect()
 }
 
@@ -218,8 +246,9 @@ fn half_bits(x: impl Iterator<Item = bf16>) -> Vec<u16> {
 
 #[test]
 fn every_code_has_its_bits_on_every_set_from_every_start() {
-    for block_size in [64, 100, 1, 2, 7, 256] {
-        let packed = all_codes(block_size);
+    let types = |block_size| QuantType::ALL.map(|quant_type| Codec { quant_type, block_size });
+    for codec in [64, 100, 1, 2, 7, 256].into_iter().flat_map(types) {
+        let packed = all_codes(codec);
         for blocks in [packed.plain(), packed.nested()] {
             let wide = by_formula(&packed, blocks);
             let want = (wide_bits(&wide), half_bits(wide.iter().map(|x| bf16::from_f32(*x))));
@@ -233,7 +262,7 @@ fn every_code_has_its_bits_on_every_set_from_every_start() {
                     let wide = wide_bits(&unpacked(isa, part));
                     let differs = (0..part.len())
                         .find(|&i| wide[i] != want.0[start + i] || half[i] != want.1[start + i]);
-                    assert_eq!(differs, None, "{} {block_size} {start}..{end}", isa.name());
+                    assert_eq!(differs, None, "{} {codec:?} {start}..{end}", isa.name());
                 }
             }
         }
@@ -250,7 +279,7 @@ fn large_outputs_are_the_same_as_their_parts() {
         nested: vec![],
         absmax2: vec![],
         offset: 0.0,
-        block_size: 64,
+        codec: NF4_64,
         len,
     };
     let blocks = packed.plain();
@@ -275,24 +304,32 @@ fn large_outputs_are_the_same_as_their_parts() {
 /// Every midpoint and its neighbours, and what is no finite number, in every place of a vector.
 #[test]
 fn codes_are_the_number_of_midpoints_below_on_every_set() {
-    let borders = MIDPOINTS.iter().flat_map(|m| [m.next_down(), *m, m.next_up()]);
-    let others = [0.0, -0.0, 1.0, -1.0, 3e-39, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
-    let s: Vec<f32> = borders.chain(others).collect();
-    for factor in [1.0, 0.25, f32::INFINITY, 0.0, f32::NAN] {
-        for len in [2, 30, 32, 34, 62, 64, 66, 128, 318] {
-            for turn in 0..s.len() {
-                let x: Vec<u32> =
-                    s.iter().cycle().skip(turn).take(len).map(|x| x.to_bits()).collect();
-                let code = |x: u32| {
-                    let s = f32::from_bits(x) * factor;
-                    MIDPOINTS.iter().filter(|m| **m < s).count() as u8
-                };
-                let want: Vec<u8> =
-                    x.chunks(2).map(|pair| code(pair[0]) << 4 | code(pair[1])).collect();
-                for isa in Isa::available() {
-                    let mut codes = vec![0; len / 2];
-                    ops::run(isa, Encode { x: &x, factor, codes: &mut codes });
-                    assert_eq!(codes, want, "{} {len} {turn} {factor}", isa.name());
+    for quant_type in QuantType::ALL {
+        let value = |code: &u8| quant_type.values()[usize::from(*code)];
+        let mut order: Vec<u8> = (0..16).collect();
+        order.sort_by(|a, b| value(a).partial_cmp(&value(b)).expect("numbers")); // is stable
+        let midpoints: Vec<f32> =
+            order.windows(2).map(|pair| (value(&pair[0]) + value(&pair[1])) / 2.0).collect();
+        let borders = midpoints.iter().flat_map(|m| [m.next_down(), *m, m.next_up()]);
+        let others = [0.0, -0.0, 1.0, -1.0, 3e-39, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
+        let s: Vec<f32> = borders.chain(others).collect();
+        for factor in [1.0, 0.25, f32::INFINITY, 0.0, f32::NAN] {
+            let code = |x: &u32| {
+                let s = f32::from_bits(*x) * factor;
+                order[midpoints.iter().filter(|m| **m < s).count()]
+            };
+            for len in [2, 30, 32, 34, 62, 64, 66, 128, 318] {
+                for turn in 0..s.len() {
+                    let x = s.iter().cycle().skip(turn).take(len).map(|x| x.to_bits());
+                    let x: Vec<u32> = x.collect();
+                    let pair = |pair: &[u32]| code(&pair[0]) << 4 | code(&pair[1]);
+                    let want: Vec<u8> = x.chunks(2).map(pair).collect();
+                    for isa in Isa::available() {
+                        let mut codes = vec![0; len / 2];
+                        let table = quant_type.table();
+                        ops::run(isa, Encode { table, x: &x, factor, codes: &mut codes });
+                        assert_eq!(codes, want, "{} {len} {turn} {factor}", isa.name());
+                    }
                 }
             }
         }
@@ -300,6 +337,7 @@ fn codes_are_the_number_of_midpoints_below_on_every_set() {
 }
 
 struct Encode<'a> {
+    table: &'a Table,
     x: &'a [u32],
     factor: f32,
     codes: &'a mut [u8],
@@ -308,6 +346,6 @@ struct Encode<'a> {
 impl ops::Task for Encode<'_> {
     #[inline(always)]
     fn run(self, ops: impl CodeOps) {
-        ops.encode(self.x, self.factor, self.codes);
+        ops.encode(self.table, self.x, self.factor, self.codes);
     }
 }

@@ -1,13 +1,15 @@
 //! From codes to values: runs of blocks into f32 or pairs of bf16, and whole matrices on all threads.
 //! Nothing here knows instructions.
 
+use super::Nf4Blocks;
 use super::ops::{CodeOps, Task, run};
 use super::stream::{LINE, fence, pass};
-use super::{CODE, Nf4Blocks};
+use super::tables::{FP4, NF4, QuantType, Table};
 use crate::Isa;
 use crate::blocks::ELEMENTS;
 use half::bf16;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Words that are unpacked before they are copied to memory: 4 KiB, whole cache lines.
 const STAGE: usize = 1024;
@@ -22,8 +24,8 @@ pub(crate) trait Unpacked: Copy + Send {
     /// Values in one word.
     const PER_WORD: usize;
 
-    /// Unpacks into words; a last one may be half full.
-    fn read(ops: impl CodeOps, x: &Nf4Blocks, start: usize, len: usize, words: &mut [u32]);
+    /// Unpacks the elements `at` into words; a last one may be half full.
+    fn read(codec: (impl CodeOps, &Table), x: &Nf4Blocks, at: Range<usize>, words: &mut [u32]);
 
     fn from_words(words: &[u32], out: &mut [Self]);
 }
@@ -32,8 +34,8 @@ impl Unpacked for f32 {
     const PER_WORD: usize = 1;
 
     #[inline(always)]
-    fn read(ops: impl CodeOps, x: &Nf4Blocks, start: usize, _: usize, words: &mut [u32]) {
-        x.read(ops, start, words);
+    fn read(codec: (impl CodeOps, &Table), x: &Nf4Blocks, at: Range<usize>, words: &mut [u32]) {
+        x.read(codec, at.start, words);
     }
 
     #[inline(always)]
@@ -48,18 +50,19 @@ impl Unpacked for bf16 {
     const PER_WORD: usize = 2;
 
     #[inline(always)]
-    fn read(ops: impl CodeOps, x: &Nf4Blocks, start: usize, len: usize, words: &mut [u32]) {
+    fn read(codec: (impl CodeOps, &Table), x: &Nf4Blocks, at: Range<usize>, words: &mut [u32]) {
+        let (start, len) = (at.start, at.len());
         let (pairs, last) = words.split_at_mut(len / 2);
-        if !x.read_pairs(ops, start, pairs) {
+        if !x.read_pairs(codec, start, pairs) {
             for (i, pair) in pairs.iter_mut().enumerate() {
                 let mut bits = [0; 2];
-                x.read(ops, start + 2 * i, &mut bits);
+                x.read(codec, start + 2 * i, &mut bits);
                 *pair = half_bits(bits[0]) | half_bits(bits[1]) << 16;
             }
         }
         if let [last] = last {
             let mut bits = [0];
-            x.read(ops, start + len - 1, &mut bits);
+            x.read(codec, start + len - 1, &mut bits);
             *last = half_bits(bits[0]);
         }
     }
@@ -82,9 +85,9 @@ fn half_bits(bits: u32) -> u32 {
 }
 
 impl Nf4Blocks<'_> {
-    /// The bits of the f32 values of the `out.len()` elements from `start` on.
+    /// The bits of the f32 values of the `out.len()` elements from `start` on, read with their own table.
     #[inline(always)]
-    pub(crate) fn read(&self, ops: impl CodeOps, start: usize, out: &mut [u32]) {
+    pub(crate) fn read(&self, codec: (impl CodeOps, &Table), start: usize, out: &mut [u32]) {
         assert!(start + out.len() <= self.len);
         let (mut block, mut inside) = self.place(start);
         let mut at = self.first + start;
@@ -92,7 +95,7 @@ impl Nf4Blocks<'_> {
         while !rest.is_empty() {
             let n = (self.block_size - inside).min(rest.len());
             let (run, after) = rest.split_at_mut(n);
-            unpack_run(ops, self.codes, at, self.scales.absmax(block), run);
+            unpack_run(codec, self.codes, at, self.scales.absmax(block), run);
             (at, rest) = (at + n, after);
             (block, inside) = (block + 1, 0);
         }
@@ -101,7 +104,12 @@ impl Nf4Blocks<'_> {
     /// The same as pairs of bf16, the first in the low half: `out.len()` words, twice as many
     /// elements. Does nothing and says `false` where pairs lie across bytes or blocks.
     #[inline(always)]
-    pub(crate) fn read_pairs(&self, ops: impl CodeOps, start: usize, out: &mut [u32]) -> bool {
+    pub(crate) fn read_pairs(
+        &self,
+        (ops, table): (impl CodeOps, &Table),
+        start: usize,
+        out: &mut [u32],
+    ) -> bool {
         assert!(start + 2 * out.len() <= self.len);
         let mut at = self.first + start;
         if !at.is_multiple_of(2) || !self.block_size.is_multiple_of(2) {
@@ -112,7 +120,7 @@ impl Nf4Blocks<'_> {
         while !rest.is_empty() {
             let n = ((self.block_size - inside) / 2).min(rest.len());
             let (run, after) = rest.split_at_mut(n);
-            let values = ops.half(self.scales.absmax(block));
+            let values = ops.half(table, self.scales.absmax(block));
             ops.half_pairs(values, &self.codes[at / 2..][..n], run);
             (at, rest) = (at + 2 * n, after);
             (block, inside) = (block + 1, 0);
@@ -135,15 +143,21 @@ impl Nf4Blocks<'_> {
 
 /// Unpacks values of one block: the codes from number `at` on.
 #[inline(always)]
-fn unpack_run(ops: impl CodeOps, codes: &[u8], at: usize, absmax: f32, out: &mut [u32]) {
-    let value = |code: u8| (CODE[usize::from(code & 15)] * absmax).to_bits();
+fn unpack_run(
+    (ops, table): (impl CodeOps, &Table),
+    codes: &[u8],
+    at: usize,
+    absmax: f32,
+    out: &mut [u32],
+) {
+    let value = |code: u8| (table.values[usize::from(code & 15)] * absmax).to_bits();
     let (odd, out) = out.split_at_mut(at % 2);
     if let [first] = odd {
         *first = value(codes[at / 2]);
     }
     let bytes = &codes[at.div_ceil(2)..][..out.len().div_ceil(2)];
     let (pairs, last) = out.split_at_mut(out.len() & !1);
-    ops.wide_values(ops.wide(absmax), &bytes[..pairs.len() / 2], pairs);
+    ops.wide_values(ops.wide(table, absmax), &bytes[..pairs.len() / 2], pairs);
     if let ([last], [.., byte]) = (last, bytes) {
         *last = value(byte >> 4);
     }
@@ -186,6 +200,17 @@ struct Chunk<'a, T> {
 impl<T: Unpacked> Task for Chunk<'_, T> {
     #[inline(always)]
     fn run(self, ops: impl CodeOps) {
+        // Each by its name, so that each is compiled with its own table.
+        match self.x.table.quant_type {
+            QuantType::Nf4 => self.unpack((ops, &NF4)),
+            QuantType::Fp4 => self.unpack((ops, &FP4)),
+        }
+    }
+}
+
+impl<T: Unpacked> Chunk<'_, T> {
+    #[inline(always)]
+    fn unpack(self, codec: (impl CodeOps, &Table)) {
         let mut stage = Stage([0; STAGE]);
         let (mut at, mut rest) = (self.start, self.out);
         // The first piece ends with a line, so that all others are whole lines.
@@ -193,7 +218,7 @@ impl<T: Unpacked> Task for Chunk<'_, T> {
         while !rest.is_empty() {
             let (out, after) = rest.split_at_mut(len.min(rest.len()));
             let words = &mut stage.0[..out.len().div_ceil(T::PER_WORD)];
-            T::read(ops, &self.x, at, out.len(), words);
+            T::read(codec, &self.x, at..at + out.len(), words);
             if self.past_caches {
                 // SAFETY: `fence` is called below, and until then nothing else touches `out`.
                 unsafe { pass(words, out) };

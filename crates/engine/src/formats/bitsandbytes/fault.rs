@@ -4,7 +4,7 @@ use crate::formats::StoredDtype;
 
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum PackedFault {
-    #[error("its 4-bit codes are of the type {0:?}, only NF4 can be read")]
+    #[error("its 4-bit codes are of the type {0:?}, only NF4 and FP4 can be read")]
     Kind(String),
     #[error("its part `{0}` is missing")]
     Lacks(&'static str),

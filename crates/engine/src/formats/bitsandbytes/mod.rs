@@ -4,9 +4,9 @@
 //! ```text
 //! NAME                                   codes, two in a byte, of n values: ceil(n / 2) bytes of any dtype
 //! NAME.absmax                            B = ceil(n / blocksize) maxima: F32, or U8 codes where nested
-//! NAME.quant_map                         F32 [16]: the table of NF4
+//! NAME.quant_map                         F32 [16]: the values of the codes
 //! NAME.nested_absmax, .nested_quant_map  F32 [ceil(B / 256)], F32 [256]: the maxima's own maxima and table
-//! NAME.quant_state.bitsandbytes__nf4     JSON: type, sizes, shape, the maxima's offset
+//! NAME.quant_state.bitsandbytes__TYPE    nf4 or fp4; JSON: type, sizes, shape, the maxima's offset
 //! ```
 //! How values follow from them: `kernels::nf4`. Nothing here unpacks a code, or decides what is quantised.
 
@@ -22,7 +22,6 @@ pub use write::write_packed;
 
 /// What stands between a weight's name and the kind of its codes.
 const STATE: &str = ".quant_state.bitsandbytes__";
-const NF4: &str = "nf4";
 const ABSMAX: &str = "absmax";
 const QUANT_MAP: &str = "quant_map";
 const NESTED_ABSMAX: &str = "nested_absmax";

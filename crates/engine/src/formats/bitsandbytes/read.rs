@@ -1,14 +1,14 @@
 //! Finds and checks the parts of each weight when a model's files are opened; a weight that is asked for
 //! stays where it lies in the mapped file. Reads no code.
 
-use super::{ABSMAX, NESTED_ABSMAX, NESTED_QUANT_MAP, NF4, PackedFault, QUANT_MAP, STATE};
+use super::{ABSMAX, NESTED_ABSMAX, NESTED_QUANT_MAP, PackedFault, QUANT_MAP, STATE};
 use crate::formats::mapped::MappedFile;
 use crate::formats::model::{Place, RowOrder, TensorInfo, bytes, read_values};
 use crate::formats::{FormatError, Result, StoredDtype, json};
-use crate::nf4::{Nf4Layout, Nf4Matrix, OwnedScales, ScaleBits};
+use crate::nf4::{Nf4Layout, Nf4Matrix, OwnedScales, QuantType, ScaleBits};
 use crate::weight::Values;
 use bytemuck::AnyBitPattern;
-use kernels::nf4::{BLOCK_SIZE_MAX, CODE, DYNAMIC_CODE, NESTED_BLOCK_SIZE};
+use kernels::nf4::{BLOCK_SIZE_MAX, DYNAMIC_CODE, NESTED_BLOCK_SIZE};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -53,12 +53,13 @@ pub(in crate::formats) fn fold(
         let weight = part.0.name.strip_suffix(ABSMAX).and_then(|name| name.strip_suffix('.'));
         if let Some(weight) = weight.filter(|weight| !packed.contains_key(*weight)) {
             let reader = Reader { files, weight, state: part, by_name: &by_name };
-            return Err(reader.fault(PackedFault::Lacks("quant_state.bitsandbytes__nf4")));
+            return Err(reader.fault(PackedFault::Lacks("quant_state.bitsandbytes__TYPE")));
         }
     }
     let outer = |(info, place): Part| match packed.get(&info.name) {
-        Some(Packed { dims: (rows, cols), .. }) => {
-            let info = TensorInfo { shape: vec![*rows, *cols], dtype: StoredDtype::Nf4, ..info };
+        Some(Packed { dims: (rows, cols), layout, .. }) => {
+            let dtype = StoredDtype::of_codes(layout.quant_type);
+            let info = TensorInfo { shape: vec![*rows, *cols], dtype, ..info };
             Some((info, Place { rows: RowOrder::AsIs, ..place }))
         }
         None => (!is_part(&info.name, &packed)).then_some((info, place)),
@@ -123,14 +124,16 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn read(&self, kind: &str) -> Result<Packed> {
-        let state = self.state(kind)?;
+        let (quant_type, state) = self.state(kind)?;
         let (dims, n) = state.dims().map_err(|fault| self.fault(fault))?;
         let codes = self.by_name.get(self.weight);
         let codes = *codes.ok_or_else(|| self.fault(PackedFault::Lacks("weight")))?;
         if codes.0.bytes != n.div_ceil(2) {
             return Err(self.size(&codes.0, "weight", n.div_ceil(2), "any dtype"));
         }
-        if !same_bits(&self.floats(self.part(QUANT_MAP, StoredDtype::F32, CODE.len())?)?, &CODE) {
+        let values = quant_type.values();
+        let table = self.floats(self.part(QUANT_MAP, StoredDtype::F32, values.len())?)?;
+        if !same_bits(&table, values) {
             return Err(self.fault(PackedFault::Table(QUANT_MAP)));
         }
         let blocks = n.div_ceil(state.blocksize);
@@ -142,15 +145,13 @@ impl Reader<'_> {
             Some(nested) if nested.is_ours() => ScaleBits::Nested,
             _ => ScaleBits::Plain,
         };
-        let layout = Nf4Layout { block_size: state.blocksize, scales };
+        let layout = Nf4Layout { quant_type, block_size: state.blocksize, scales };
         Ok(Packed { layout, dims, codes: codes.clone(), absmax, nested })
     }
 
-    fn state(&self, kind: &str) -> Result<State> {
-        let other = |kind: &str| Err(self.fault(PackedFault::Kind(kind.to_owned())));
-        if kind != NF4 {
-            return other(kind);
-        }
+    fn state(&self, kind: &str) -> Result<(QuantType, State)> {
+        let other = |kind: &str| self.fault(PackedFault::Kind(kind.to_owned()));
+        let quant_type = QuantType::by_name(kind).ok_or_else(|| other(kind))?;
         let (info, place) = self.state;
         let refused = |reason| self.fault(PackedFault::State(reason));
         if info.bytes > STATE_BYTES_MAX {
@@ -159,10 +160,12 @@ impl Reader<'_> {
         let text = bytes(self.files, info, place)?;
         let state: State =
             serde_json::from_slice(&text).map_err(|error| refused(json::cause(&error)))?;
-        if state.quant_type != NF4 {
-            return other(&state.quant_type);
+        if state.quant_type != kind {
+            let needed = format!("\"{kind}\", as in the part's name");
+            let value = format!("\"{}\"", state.quant_type);
+            return Err(self.fault(wrong_key("quant_type", value, needed)));
         }
-        Ok(state)
+        Ok((quant_type, state))
     }
 
     fn nested(&self, state: &State, size: usize, blocks: usize) -> Result<Nested> {

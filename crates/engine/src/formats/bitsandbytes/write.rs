@@ -2,12 +2,12 @@
 //!
 //! Knows no model. The order of the JSON's keys and the form of its numbers are Python's.
 
-use super::{ABSMAX, NESTED_ABSMAX, NESTED_QUANT_MAP, NF4, QUANT_MAP, STATE};
+use super::{ABSMAX, NESTED_ABSMAX, NESTED_QUANT_MAP, QUANT_MAP, STATE};
 use crate::formats::write::{TensorBytes, order, write_atomically, write_safetensors};
 use crate::formats::{FormatError, StoredDtype};
 use crate::nf4::Nf4Matrix;
 use crate::signal::Signal;
-use kernels::nf4::{CODE, DYNAMIC_CODE, NESTED_BLOCK_SIZE, Scales};
+use kernels::nf4::{DYNAMIC_CODE, NESTED_BLOCK_SIZE, Scales};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -61,9 +61,11 @@ fn parts<'a>(name: &str, matrix: &'a Nf4Matrix) -> Vec<Part<'a>> {
         Part { name, dtype, shape, bytes }
     };
     let (codes, scales) = matrix.parts();
+    let quant_type = matrix.layout().quant_type;
+    let values = quant_type.values();
     let mut parts = vec![
         part("", StoredDtype::U8, vec![codes.len(), 1], Cow::Borrowed(codes)),
-        part(QUANT_MAP, StoredDtype::F32, vec![CODE.len()], floats(&CODE)),
+        part(QUANT_MAP, StoredDtype::F32, vec![values.len()], floats(values)),
     ];
     let mut offset = None;
     match scales {
@@ -81,7 +83,7 @@ fn parts<'a>(name: &str, matrix: &'a Nf4Matrix) -> Vec<Part<'a>> {
         }
     }
     let state = state(matrix, offset).into_bytes();
-    let name = format!("{name}{STATE}{NF4}");
+    let name = format!("{name}{STATE}{}", quant_type.name());
     parts.push(Part {
         name,
         dtype: StoredDtype::U8,
@@ -93,7 +95,8 @@ fn parts<'a>(name: &str, matrix: &'a Nf4Matrix) -> Vec<Part<'a>> {
 
 /// The JSON of a weight, as Python's `json.dumps` writes it. Unpacked values are f32 here.
 fn state(matrix: &Nf4Matrix, offset: Option<f32>) -> String {
-    let ((rows, cols), block) = (matrix.dims(), matrix.layout().block_size);
+    let ((rows, cols), layout) = (matrix.dims(), matrix.layout());
+    let (quant_type, block) = (layout.quant_type.name(), layout.block_size);
     let nested = offset.map_or(String::new(), |offset| {
         format!(
             ", \"nested_blocksize\": {NESTED_BLOCK_SIZE}, \"nested_dtype\": \"float32\", \"nested_offset\": {}",
@@ -101,7 +104,7 @@ fn state(matrix: &Nf4Matrix, offset: Option<f32>) -> String {
         )
     });
     format!(
-        "{{\"quant_type\": \"{NF4}\", \"blocksize\": {block}, \"dtype\": \"float32\", \"shape\": [{rows}, {cols}]{nested}}}"
+        "{{\"quant_type\": \"{quant_type}\", \"blocksize\": {block}, \"dtype\": \"float32\", \"shape\": [{rows}, {cols}]{nested}}}"
     )
 }
 
