@@ -252,24 +252,26 @@ async function* grownRun(world: Case): AsyncGenerator<Line> {
 /** The cache of quantised weights: a file of bitsandbytes' form, beside what bitsandbytes makes of the same weights. */
 async function* packedRun({ engine, python, folder, log }: Case): AsyncGenerator<Line> {
   const model = join(standins, 'mpt')
-  for (const double of [false, true]) {
-    log(`interop: weights in 4 bits, double quantisation ${double}`)
+  const kinds = (['nf4', 'fp4'] as const).flatMap((type) => [false, true].map((double) => ({ type, double })))
+  for (const { type, double } of kinds) {
+    log(`interop: weights in ${type}, double quantisation ${double}`)
     const quantization = {
       load_in_4bit: true,
-      bnb_4bit_quant_type: 'nf4',
+      bnb_4bit_quant_type: type,
       bnb_4bit_use_double_quant: double,
     }
     const given = { model_name_or_path: model, lora: {}, quantization, quantized_cache_dir: folder }
     const session = engine.openSession(JSON.stringify(engineOptions(resolveValues(given).config)))
     const { quantizedCache } = JSON.parse(unwrap(await session.load()).json) as SessionInfo
     await session.close()
-    const words = [script('packed.py'), model, quantizedCache?.path ?? '', join(folder, `packed-${double}`)]
+    const out = join(folder, `packed-${type}-${double}`)
+    const words = [script('packed.py'), model, quantizedCache?.path ?? '', out]
     const [found] = jsonLines<{ compared: number; equal: number; absmax: number }>(
       await outputOf(python, words),
     )
     const [value, limit] = [found?.equal ?? 0, found?.compared ?? 0]
     const fault = value === limit && limit > 0 && (found?.absmax ?? 1) < 0.01 ? null : 'they differ'
-    const name = `weights in 4 bits in bitsandbytes, ${double ? 'nested' : 'plain'} maxima`
+    const name = `weights in ${type} in bitsandbytes, ${double ? 'nested' : 'plain'} maxima`
     yield figure({ bench, case: name, value, unit: 'weights', limit, limitName: 'written', fault })
   }
 }

@@ -1,6 +1,10 @@
 """Makes the project's own FP4 golden, and compares its definition with bitsandbytes, bit for bit.
 
-usage: python make_fp4.py          needs numpy, safetensors, torch and bitsandbytes; writes test/goldens/fp4.safetensors
+usage: python make_fp4.py          needs numpy, safetensors, torch and bitsandbytes
+
+fp4.safetensors                    what the definition says of the edge cases
+bitsandbytes/fp4                   a weight as bitsandbytes saves it, and its `values`, unpacked by bitsandbytes
+
 The definition is that of nf4.py with another table; the layout is make_nf4.py's, with `fp4_code` and no `dynamic_code`.
 Every case, and more that are too large to keep, is quantised and unpacked by bitsandbytes on the CPU too (made with 0.50.2).
 Its AVX-512 unpacking is right where a row is a whole number of blocks or of odd length, so tensors are given as one row.
@@ -12,15 +16,17 @@ steps; the nested part does not depend on the type).
 
 from pathlib import Path
 
-import bitsandbytes  # noqa: F401  (registers the operators)
+import bitsandbytes.functional as bnb
 import numpy as np
 import torch
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_tensors
 
 import nf4
 from check_nf4 import parts
 
-OUT = Path(__file__).resolve().parents[2] / "test" / "goldens" / "fp4.safetensors"
+GOLDENS = Path(__file__).resolve().parents[2] / "test" / "goldens"
+OUT = GOLDENS / "fp4.safetensors"
 TABLE = nf4.FP4_CODE
 SORTED = np.sort(TABLE)
 MIDPOINTS = (SORTED[:-1] + SORTED[1:]) / np.float32(2)
@@ -68,10 +74,20 @@ def compare(name: str, x: np.ndarray, block: int) -> None:
         print(f"equal  {name}/{block}/{part}: {a.size}")
 
 
-def main() -> None:
-    from bitsandbytes.functional import get_4bit_type
+def saved_by_bitsandbytes(rng: np.random.Generator) -> None:
+    """Two blocks of which the last is short, an odd number of values."""
+    weight = torch.from_numpy(rng.standard_normal((5, 15)).astype(np.float32))
+    codes, state = bnb.quantize_4bit(weight, blocksize=64, quant_type="fp4")
+    parts = {f"w.weight.{name}": part for name, part in state.as_dict(packed=True).items()}
+    values = bnb.dequantize_4bit(codes, state)
+    folder = GOLDENS / "bitsandbytes" / "fp4"
+    folder.mkdir(exist_ok=True)
+    save_tensors({"w.weight": codes, "values": values} | parts, folder / "model.safetensors")
+    (folder / "config.json").write_text('{"model_type": "llama"}\n')
 
-    assert get_4bit_type("fp4", "cpu").numpy().tobytes() == TABLE.tobytes()
+
+def main() -> None:
+    assert bnb.get_4bit_type("fp4", "cpu").numpy().tobytes() == TABLE.tobytes()
     rng = np.random.default_rng(23)
     normal = lambda n: (rng.standard_normal(n) * np.exp(rng.standard_normal(n))).astype(np.float32)
     halves = torch.from_numpy(normal(1 << 18)).bfloat16().float().numpy()  # more ties
@@ -83,6 +99,7 @@ def main() -> None:
     tensors = {"fp4_code": TABLE, "edges/input": x}
     tensors |= {f"edges/16/{part}": np.atleast_1d(np.asarray(value)) for part, value in parts(x, 16, TABLE).items()}
     save_file(tensors, OUT)
+    saved_by_bitsandbytes(rng)
     print(f"{OUT.name}: {OUT.stat().st_size} bytes, {len(tensors)} tensors")
 
 

@@ -19,14 +19,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-STATE = ".quant_state.bitsandbytes__nf4"
+STATE = ".quant_state.bitsandbytes__"
 
 
 def main() -> None:
     model, entry, out = map(Path, sys.argv[1:])
     weights = {name: tensor for file in model.glob("*.safetensors") for name, tensor in load_file(file).items()}
     packed = load_file(entry)
-    names = [name.removesuffix(STATE) for name in packed if name.endswith(STATE)]
+    states = [name.split(STATE) for name in packed if STATE in name]
+    names, quant_type = [name for name, _ in states], states[0][1]
     nested = f"{names[0]}.nested_absmax" in packed
     out.mkdir(parents=True)
     others = {name: tensor for name, tensor in weights.items() if name not in names}
@@ -34,7 +35,7 @@ def main() -> None:
     config = json.loads((model / "config.json").read_text())
     kept = sorted({n.removesuffix(".weight") for n, t in others.items() if t.ndim == 2 and "emb" not in n and "wte" not in n})
     config["quantization_config"] = {
-        "quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4",
+        "quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": quant_type,
         "bnb_4bit_use_double_quant": nested, "bnb_4bit_compute_dtype": "float32",
         "llm_int8_skip_modules": ["lm_head", *kept],
     }
@@ -45,7 +46,7 @@ def main() -> None:
     equal, worst = 0, 0.0
     for name in names:
         weight = loaded.get_submodule(name.removesuffix(".weight")).weight
-        theirs, state = bnb.quantize_4bit(weights[name].float(), quant_type="nf4", blocksize=64)
+        theirs, state = bnb.quantize_4bit(weights[name].float(), quant_type=quant_type, blocksize=64)
         ours = weight.quant_state
         absmax = ours.absmax
         if nested:

@@ -48,7 +48,6 @@ test('what is not offered says what to use', (t) => {
     [['--load_in_4bit', '--load_in_8bit', '--lora_r', '4'], /Keep load_in_4bit/],
     [['--load_in_8bit'], /load_in_8bit/],
     [['--load_in_4bit', 'true'], /section lora/],
-    [['--load_in_4bit', '--lora_r', '4'], /nf4/],
     [
       ['--load_in_4bit', '--lora_r', '4', '--bnb_4bit_quant_type', 'nf4', '--bnb_4bit_compute_dtype', 'fp16'],
       /bfloat16/,

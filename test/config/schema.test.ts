@@ -117,6 +117,8 @@ test('4-bit weights get what BitsAndBytesConfig says', (t) => {
     blockSize: 64,
     skipModules: [],
   })
+  // As BitsAndBytesConfig has it.
+  t.like(optionsOf({ load_in_4bit: true }), { quantization: { quantType: 'fp4' } })
   t.like(
     optionsOf({ ...four, bnb_4bit_use_double_quant: true, llm_int8_skip_modules: ['lm_head', 'o_proj'] }),
     {

@@ -216,8 +216,8 @@ refused(
 refused(
   '4 bits of another kind',
   2,
-  [/bnb_4bit_quant_type fp4/, /nf4/],
-  () => ['--bnb_4bit_quant_type', 'fp4'],
+  [/bnb_4bit_quant_type/, /af4/, /nf4/],
+  () => ['--bnb_4bit_quant_type', 'af4'],
   mpt,
 )
 refused(

@@ -135,7 +135,7 @@ export const recordedEngine = (answers: Answers = {}): { engine: TrainEngine; as
             vocabSize: 128,
             storedVocabSize: 128,
             maxPositions: 64,
-            storedNf4: null,
+            stored4bit: null,
             quantizedCache: null,
             unusedTensors: [],
             fingerprint: '0123456789abcdef',

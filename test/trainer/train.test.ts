@@ -85,7 +85,7 @@ test('what the model holds and can, beside what is asked of it, is said once', a
 
 test('where the files hold 4 bits, what the options say otherwise is named', async (t) => {
   const said = async (doubleQuant: boolean, quantization: object | null) => {
-    const info = { storedNf4: { tensors: 7, doubleQuant } }
+    const info = { stored4bit: { tensors: 7, quantType: 'nf4', doubleQuant } } as const
     const lora = { r: 2, target_modules: ['q_proj'] }
     const events = await collect(recordedEngine({ info }).engine, { ...base(t), lora, quantization })
     return ofType(events, 'notice').map(({ message }) => message)
@@ -97,6 +97,9 @@ test('where the files hold 4 bits, what the options say otherwise is named', asy
   t.deepEqual(await said(false, nf4), [])
   t.deepEqual(await said(true, { ...nf4, llm_int8_skip_modules: ['o_proj'] }), [
     `${kept}: bnb_4bit_use_double_quant false and llm_int8_skip_modules has no effect`,
+  ])
+  t.deepEqual(await said(true, { load_in_4bit: true, bnb_4bit_use_double_quant: true }), [
+    `${kept}: bnb_4bit_quant_type fp4 has no effect`,
   ])
 })
 

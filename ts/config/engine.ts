@@ -27,15 +27,15 @@ export const methodOf = ({ lora }: Config): Method =>
       }
 
 /** Values that share one maximum in bitsandbytes' 4-bit layers. */
-const NF4_BLOCK_SIZE = 64
+const BLOCK_SIZE = 64
 
 /** How the frozen linears are kept: null as they are stored. */
 export const quantizationOf = ({ quantization }: Config): Quantization | null =>
   quantization?.load_in_4bit === true
     ? {
-        quantType: 'nf4',
+        quantType: quantization.bnb_4bit_quant_type,
         doubleQuant: quantization.bnb_4bit_use_double_quant,
-        blockSize: NF4_BLOCK_SIZE,
+        blockSize: BLOCK_SIZE,
         skipModules: quantization.llm_int8_skip_modules ?? [],
       }
     : null

@@ -52,13 +52,6 @@ export const lasting: readonly Rule[] = [
     refuse: true,
   },
   {
-    option: 'quantization.bnb_4bit_quant_type',
-    when: ({ quantization: q }) => q?.load_in_4bit === true && q.bnb_4bit_quant_type !== 'nf4',
-    say: ({ quantization: q }) => `bnb_4bit_quant_type ${q?.bnb_4bit_quant_type} is not offered`,
-    hint: 'Set bnb_4bit_quant_type nf4, which is closer to the weights in the same 4 bits.',
-    refuse: true,
-  },
-  {
     option: 'quantization.bnb_4bit_compute_dtype',
     when: ({ quantization: q }) => q?.load_in_4bit === true && q.bnb_4bit_compute_dtype === 'float16',
     say: () => 'bnb_4bit_compute_dtype float16 is not offered: half precision needs loss scaling',

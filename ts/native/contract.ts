@@ -127,7 +127,7 @@ export type Method =
 
 /** Linears of the blocks kept in 4 bits, without those that skipModules names. */
 export interface Quantization {
-  quantType: 'nf4'
+  quantType: 'nf4' | 'fp4'
   doubleQuant: boolean
   blockSize: number
   skipModules: string[]
@@ -245,7 +245,7 @@ export interface SessionInfo {
   maxPositions: number
   linearModules: string[]
   /** How weights are quantised that the files hold in 4 bits. */
-  storedNf4: { tensors: number; doubleQuant: boolean } | null
+  stored4bit: { tensors: number; quantType: Quantization['quantType']; doubleQuant: boolean } | null
   /** Where quantised weights came from, or are kept; null where there are none to keep. */
   quantizedCache: {
     path: string

@@ -12,13 +12,18 @@ interface Data {
 }
 
 /** Where the files hold weights in 4 bits, they decide; what the options say otherwise is named. */
-const storedNf4Notices = ({ storedNf4 }: SessionInfo, { quantization }: Config): string[] => {
-  if (storedNf4 === null) return []
-  const { tensors, doubleQuant } = storedNf4
-  const kept = `the model's files hold ${tensors} weights in 4 bits (NF4, double quantisation ${doubleQuant ? 'on' : 'off'}), which stay so`
+const stored4bitNotices = ({ stored4bit }: SessionInfo, { quantization }: Config): string[] => {
+  if (stored4bit === null) return []
+  const { tensors, quantType, doubleQuant } = stored4bit
+  const kept = `the model's files hold ${tensors} weights in 4 bits (${quantType.toUpperCase()}, double quantisation ${doubleQuant ? 'on' : 'off'}), which stay so`
   if (quantization?.load_in_4bit !== true) return [kept]
-  const { bnb_4bit_use_double_quant: asked, llm_int8_skip_modules: skipped } = quantization
+  const {
+    bnb_4bit_quant_type: type,
+    bnb_4bit_use_double_quant: asked,
+    llm_int8_skip_modules: skipped,
+  } = quantization
   const differ = [
+    ...(type === quantType ? [] : [`bnb_4bit_quant_type ${type}`]),
     ...(asked === doubleQuant ? [] : [`bnb_4bit_use_double_quant ${asked}`]),
     ...(skipped === null ? [] : ['llm_int8_skip_modules']),
   ]
@@ -53,7 +58,7 @@ export const modelNotices = (
   const grew = `the vocabulary grows from ${storedVocabSize} rows to ${vocabSize}; the new ones are the mean of the old`
   const hasRoom = `the new token takes a free row: the model has ${vocabSize}`
   return [
-    ...storedNf4Notices(model, config),
+    ...stored4bitNotices(model, config),
     ...cacheNotices(model),
     ...(typeof vocabulary?.vocabRows !== 'number' ? [] : [vocabSize > storedVocabSize ? grew : hasRoom]),
     ...(unused.length === 0

@@ -50,7 +50,7 @@ pub struct SessionInfo {
     /// The tokens that end a generation, from `generation_config.json`, else `config.json`.
     pub eos_ids: Vec<u32>,
     /// How weights are quantised that the files hold in 4 bits; None where they hold none.
-    pub stored_nf4: Option<StoredNf4>,
+    pub stored_4bit: Option<Stored4bit>,
     /// Where quantised weights came from, or are kept; None where there are none to keep.
     pub quantized_cache: Option<CacheReport>,
     /// Tensors of the files that no module asked for.
@@ -65,7 +65,7 @@ pub struct SessionInfo {
 /// Weights that the files hold in 4 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct StoredNf4 {
+pub struct Stored4bit {
     pub tensors: usize,
     /// Of the first.
     #[serde(with = "QuantTypeName")]
@@ -155,7 +155,7 @@ impl Session {
             max_positions: model.spec.max_positions,
             linear_modules: last_names(&linears),
             eos_ids: eos_ids(&files),
-            stored_nf4: stored_nf4(&files),
+            stored_4bit: stored_4bit(&files),
             quantized_cache: cache,
             unused_tensors: model.unused_tensors.clone(),
             threads: rayon::current_num_threads(),
@@ -237,11 +237,11 @@ fn vocab_rows(options: &EngineOptions, files: &ModelFiles) -> Result<usize> {
     vocabulary::rows(options, family, &spec)
 }
 
-fn stored_nf4(files: &ModelFiles) -> Option<StoredNf4> {
+fn stored_4bit(files: &ModelFiles) -> Option<Stored4bit> {
     let quant_type = files.nf4_layouts().next()?.quant_type;
     let tensors = files.nf4_layouts().count();
     let double_quant = files.nf4_layouts().all(|layout| layout.scales == ScaleBits::Nested);
-    Some(StoredNf4 { tensors, quant_type, double_quant })
+    Some(Stored4bit { tensors, quant_type, double_quant })
 }
 
 /// `eos_token_id` is a number or a list of numbers.

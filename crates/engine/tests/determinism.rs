@@ -87,13 +87,8 @@ fn lora() -> Method {
     })
 }
 
-fn nf4() -> QuantizationOptions {
-    QuantizationOptions {
-        quant_type: QuantType::Nf4,
-        double_quant: true,
-        block_size: 64,
-        skip_modules: vec![],
-    }
+fn in_4_bits(quant_type: QuantType) -> QuantizationOptions {
+    QuantizationOptions { quant_type, double_quant: true, block_size: 64, skip_modules: vec![] }
 }
 
 const ADAMW: (Kind, bool) = (Kind::Adamw, false);
@@ -101,7 +96,8 @@ const ADAMW: (Kind, bool) = (Kind::Adamw, false);
 #[test]
 fn bits_are_the_same_for_any_threads_and_any_recomputation() {
     let others = [(Kind::Adamw8bit, false), (Kind::Adamw8bit, true), (Kind::Adamw32bit, true)];
-    for base in [(Method::Full, None), (lora(), None), (lora(), Some(nf4()))] {
+    let quantised = QuantType::ALL.map(|quant_type| (lora(), Some(in_4_bits(quant_type))));
+    for base in [(Method::Full, None), (lora(), None)].into_iter().chain(quantised) {
         for optimizer in [ADAMW].into_iter().chain(others) {
             let want = run(&base, optimizer, 1, 0, 7);
             let same = |threads, recomputed| run(&base, optimizer, threads, recomputed, 7) == want;
@@ -129,7 +125,8 @@ fn what_a_buffer_held_before_changes_no_bit() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../test/goldens/models");
     let files = ModelFiles::open(&dir.join("llama-bias")).expect("the golden opens");
     let ctx = Ctx::cpu(Precision::F32);
-    let load = LoadOptions { method: &lora(), quantization: Some(&nf4()), seed: 7 };
+    let quantization = in_4_bits(QuantType::Nf4);
+    let load = LoadOptions { method: &lora(), quantization: Some(&quantization), seed: 7 };
     let mut model = model::load(&ctx, &files, load, &Signal::default()).expect("a model");
     let trainer = Trainer::new(&model, &optimizer(Kind::Adamw, false), 7, 0).expect("a trainer");
     let mut gradients = |tokens| {

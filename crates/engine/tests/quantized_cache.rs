@@ -67,9 +67,13 @@ impl Drop for World {
     }
 }
 
-fn nf4(double_quant: bool, skip: &[&str]) -> QuantizationOptions {
+fn options(quant_type: QuantType, double_quant: bool, skip: &[&str]) -> QuantizationOptions {
     let skip_modules = skip.iter().map(|&name| name.to_owned()).collect();
-    QuantizationOptions { quant_type: QuantType::Nf4, double_quant, block_size: 64, skip_modules }
+    QuantizationOptions { quant_type, double_quant, block_size: 64, skip_modules }
+}
+
+fn nf4(double_quant: bool, skip: &[&str]) -> QuantizationOptions {
+    options(QuantType::Nf4, double_quant, skip)
 }
 
 fn logits(model: &mut Model) -> Vec<u32> {
@@ -82,9 +86,10 @@ fn logits(model: &mut Model) -> Vec<u32> {
 
 #[test]
 fn the_second_start_has_the_bits_of_the_first() {
-    for double_quant in [true, false] {
+    let both = |quant_type| [true, false].map(|double_quant| (quant_type, double_quant));
+    for (quant_type, double_quant) in QuantType::ALL.into_iter().flat_map(both) {
         let world = World::new();
-        let options = nf4(double_quant, &["o_proj"]);
+        let options = options(quant_type, double_quant, &["o_proj"]);
         let (mut first, written) = world.start(&options);
         assert_eq!((written.outcome, written.reason), (CacheOutcome::Written, None));
         let (mut second, found) = world.start(&options);
@@ -105,17 +110,21 @@ fn the_second_start_has_the_bits_of_the_first() {
 /// Bitsandbytes' own form: the file is read as part of any model.
 #[test]
 fn an_entry_is_a_file_of_bitsandbytes_form() {
-    let world = World::new();
-    let (model, report) = world.start(&nf4(true, &[]));
-    fs::copy(&report.path, world.weights()).expect("a copy");
-    let files = ModelFiles::open(&world.model()).expect("opens");
-    assert_eq!(files.tensors().len(), model.block_linears().count());
-    for linear in model.block_linears() {
-        let name = format!("{}.weight", linear.name);
-        assert_eq!(files.info(&name).map(|info| info.dtype), Some(StoredDtype::Nf4));
-        let expected = linear.weight.with_elements(|e| e.to_f32()).expect("values");
-        let (_, values) = files.read_f32(&name).expect("values");
-        assert!(values.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()));
+    for (quant_type, dtype) in
+        [(QuantType::Nf4, StoredDtype::Nf4), (QuantType::Fp4, StoredDtype::Fp4)]
+    {
+        let world = World::new();
+        let (model, report) = world.start(&options(quant_type, true, &[]));
+        fs::copy(&report.path, world.weights()).expect("a copy");
+        let files = ModelFiles::open(&world.model()).expect("opens");
+        assert_eq!(files.tensors().len(), model.block_linears().count());
+        for linear in model.block_linears() {
+            let name = format!("{}.weight", linear.name);
+            assert_eq!(files.info(&name).map(|info| info.dtype), Some(dtype));
+            let expected = linear.weight.with_elements(|e| e.to_f32()).expect("values");
+            let (_, values) = files.read_f32(&name).expect("values");
+            assert!(values.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()));
+        }
     }
 }
 
@@ -125,6 +134,7 @@ fn other_options_and_other_weights_have_entries_of_their_own() {
     let outcome = |options: &QuantizationOptions| world.start(options).1.outcome;
     assert_eq!(outcome(&nf4(true, &[])), CacheOutcome::Written);
     assert_eq!(outcome(&nf4(false, &[])), CacheOutcome::Written);
+    assert_eq!(outcome(&options(QuantType::Fp4, true, &[])), CacheOutcome::Written);
     assert_eq!(outcome(&nf4(true, &["o_proj"])), CacheOutcome::Written);
     assert_eq!(outcome(&nf4(true, &[])), CacheOutcome::Read);
 

@@ -81,6 +81,18 @@ fn values_are_those_of_the_stored_codes_to_the_bit() {
     assert_eq!(open("plain").nf4_layout(HEAD).map(|l| l.scales), Some(ScaleBits::Plain));
 }
 
+/// Saved by bitsandbytes itself, which also unpacked them.
+#[test]
+fn fp4_has_the_values_of_bitsandbytes_to_the_bit() {
+    let files = open("fp4");
+    let info = files.info("w.weight").expect("a tensor");
+    assert_eq!((info.shape.as_slice(), info.dtype), (&[5, 15][..], StoredDtype::Fp4));
+    let values = |name| bits(&files.read_f32(name).expect("values").1);
+    assert_eq!(values("w.weight"), values("values"));
+    let layout = files.nf4_layout("w.weight").expect("4 bits");
+    assert_eq!((layout.quant_type, layout.scales), (QuantType::Fp4, ScaleBits::Plain));
+}
+
 #[test]
 fn logits_are_pytorchs() {
     for name in ["nested", "plain"] {

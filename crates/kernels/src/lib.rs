@@ -1,4 +1,4 @@
-//! CPU kernels on plain slices: GEMM, NF4, norms, rope, attention, loss, AdamW.
+//! CPU kernels on plain slices: GEMM, NF4 and FP4, norms, rope, attention, loss, AdamW.
 //!
 //! Invariants: no candle, no I/O, no config, no global state; nothing here knows what a model is.
 //! Every kernel takes the instruction set as its first argument and runs on the current rayon pool.

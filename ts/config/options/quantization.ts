@@ -13,7 +13,7 @@ export const QuantizationConfig = z.strictObject({
     source,
   }),
   bnb_4bit_quant_type: z.enum(['nf4', 'fp4']).default('fp4').meta({
-    description: 'The 4-bit code; nf4 is what is offered.',
+    description: 'The 4-bit code. nf4 is closer to most weights in the same bits.',
     source,
   }),
   bnb_4bit_use_double_quant: z.boolean().default(false).meta({

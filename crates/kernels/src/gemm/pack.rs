@@ -135,7 +135,7 @@ pub(super) trait PackOps: Copy {
         false
     }
 
-    /// How NF4 codes become values; bf16 as [`PackOps::pairs`] rounds it.
+    /// How 4-bit codes become values; bf16 as [`PackOps::pairs`] rounds it.
     #[inline(always)]
     fn codes(self) -> impl CodeOps {
         PlainCodes

@@ -12,7 +12,8 @@
 //! Source: QLoRA (Dettmers et al., 2023); the layout and the order of roundings are those of
 //! bitsandbytes. FP4's codes are the nearest as NF4's are, which is what bitsandbytes computes on the CPU.
 //! Its CUDA kernel differs in FP4 where s lies within 4e-7 of a midpoint (its borders are decimal fractions of 6
-//! to 8 digits, and a tie goes to the smaller magnitude), and in which of the two zeros a tiny value gets.
+//! to 8 digits, and a tie goes to the smaller magnitude: 2 of 10⁷ normal f32 values, 7 of 10⁴ in bf16), and in
+//! which of the two zeros a tiny value gets.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

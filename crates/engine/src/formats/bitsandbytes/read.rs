@@ -53,7 +53,7 @@ pub(in crate::formats) fn fold(
         let weight = part.0.name.strip_suffix(ABSMAX).and_then(|name| name.strip_suffix('.'));
         if let Some(weight) = weight.filter(|weight| !packed.contains_key(*weight)) {
             let reader = Reader { files, weight, state: part, by_name: &by_name };
-            return Err(reader.fault(PackedFault::Lacks("quant_state.bitsandbytes__TYPE")));
+            return Err(reader.fault(PackedFault::Lacks("quant_state")));
         }
     }
     let outer = |(info, place): Part| match packed.get(&info.name) {
