@@ -65,6 +65,12 @@ test('MPT-30B: parameters, and what fits', async (t) => {
   )
 })
 
+test('FP4 takes the bytes of NF4', async (t) => {
+  const quantization = { ...qlora.quantization, bnb_4bit_quant_type: 'fp4' }
+  const [{ bytes: nf4 }, { bytes: fp4 }] = [await planned(qlora), await planned({ ...qlora, quantization })]
+  t.deepEqual(fp4, nf4)
+})
+
 test('BLOOM with its DeepSpeed file: a card beside a host, and this machine', async (t) => {
   const params = 6_247_456_768
   const card = await planned({ ...full, memory: ['24GiB'] })

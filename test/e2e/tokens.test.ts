@@ -162,10 +162,12 @@ test('save_embedding_layers says whether the vocabulary goes with the adapter', 
 })
 
 test('a base in 4 bits grows too', async (t) => {
-  const quantization = { load_in_4bit: true, bnb_4bit_quant_type: 'nf4' } as const
-  const config = { ...runOf(t, bloom), lora: {}, quantization }
-  t.is((await eventsOf(config)).at(-1)?.type, 'done')
-  t.is(Object.keys(wholeTensors(config.output_dir)).length, 2)
+  for (const bnb_4bit_quant_type of ['nf4', 'fp4'] as const) {
+    const quantization = { load_in_4bit: true, bnb_4bit_quant_type }
+    const config = { ...runOf(t, bloom), lora: {}, quantization }
+    t.is((await eventsOf(config)).at(-1)?.type, 'done')
+    t.is(Object.keys(wholeTensors(config.output_dir)).length, 2)
+  }
 })
 
 const script = { pad_token: '[PAD]', eos_token: '</s>', bos_token: '</s>', unk_token: '</s>' }
