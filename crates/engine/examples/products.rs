@@ -12,7 +12,7 @@ use candle_core::{Device, Tensor};
 use half::bf16;
 use kernels::Isa;
 use kernels::gemm::{Elements, Mat, Precision, Store, gemm};
-use kernels::nf4::{self, NESTED_BLOCK_SIZE, Nf4Blocks, Scales};
+use kernels::nf4::{self, Codec, NESTED_BLOCK_SIZE, Nf4Blocks, QuantType, Scales};
 use std::time::Instant;
 
 /// As in the addon: with the C library's allocator, a fresh output's pages would cost candle more than its product.
@@ -21,6 +21,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Values that share an absmax, as bitsandbytes has them.
 const BLOCK_SIZE: usize = 64;
+const CODEC: Codec = Codec { quant_type: QuantType::Nf4, block_size: BLOCK_SIZE };
 /// Of a line; the caller asks several times.
 const REPETITIONS_MIN: usize = 1;
 
@@ -82,7 +83,7 @@ impl Packed {
     fn of(isa: Isa, w: &[f32]) -> Packed {
         let blocks = w.len().div_ceil(BLOCK_SIZE);
         let (mut codes, mut absmax) = (vec![0; w.len().div_ceil(2)], vec![0.0; blocks]);
-        nf4::quantize(isa, Elements::F32(w), BLOCK_SIZE, &mut codes, &mut absmax);
+        nf4::quantize(isa, Elements::F32(w), CODEC, &mut codes, &mut absmax);
         let mut nested = vec![0; blocks];
         let mut absmax2 = vec![0.0; blocks.div_ceil(NESTED_BLOCK_SIZE)];
         let offset = nf4::quantize_scales(isa, &absmax, &mut nested, &mut absmax2);
@@ -92,7 +93,7 @@ impl Packed {
     fn elements(&self, len: usize) -> Elements<'_> {
         let Packed { codes, nested, absmax2, offset } = self;
         let scales = Scales::Nested { codes: nested, absmax2, offset: *offset };
-        Elements::Nf4(Nf4Blocks::new(codes, scales, BLOCK_SIZE, len))
+        Elements::Nf4(Nf4Blocks::new(codes, scales, CODEC, len))
     }
 }
 
