@@ -8,15 +8,17 @@
 //! Parameter gradients are added to, activation gradients returned.
 
 use super::Pass;
-use super::modules::*;
+use super::linears::*;
+use super::norms::*;
 use crate::Result;
 use crate::ctx::Ctx;
 use crate::generate::LayerCache;
-use crate::model::Block;
+use crate::model::{Block, Linear};
 use crate::ops::rope::Direction;
 use crate::ops::{activation, attention, elementwise, qkv, rope};
 use crate::spec::{Mlp, QkvLayout, Residual};
 use candle_core::Tensor;
+use std::slice::from_ref;
 
 /// What `backward` needs besides the block's input. The product of the gated activation is computed
 /// again, for it is as large as its two factors.
@@ -31,8 +33,8 @@ pub struct Saved {
     n2: Option<(Tensor, NormSaved)>,
     gate: Option<Tensor>,
     up: Tensor,
-    /// `h` of each linear's adapter: those of q, k, v (or their one), o, gate, up, down.
-    lora_h: Vec<Option<Tensor>>,
+    /// Of the linears' adapters.
+    lora: LoraSaved,
 }
 
 impl Saved {
@@ -44,8 +46,18 @@ impl Saved {
         let unnormed = unnormed.into_iter().flatten().map(|(x, _)| x);
         let rest =
             [self.h, self.gate, normed].into_iter().flatten().chain(unclamped).chain(unnormed);
-        rest.chain(self.lora_h.into_iter().flatten()).for_each(|x| ctx.recycle([x]));
+        rest.for_each(|x| ctx.recycle([x]));
+        let LoraSaved { qkv, o, mlp, down } = self.lora;
+        [qkv, o, mlp, down].into_iter().for_each(|saved| saved.recycle(ctx));
     }
+}
+
+/// Of the linears that read n1 as q, k, v; of o; of those that read the MLP's input; of down.
+struct LoraSaved {
+    qkv: GroupSaved,
+    o: GroupSaved,
+    mlp: GroupSaved,
+    down: GroupSaved,
 }
 
 /// q, k and v as attention takes them, and what lies before.
@@ -68,8 +80,7 @@ pub fn forward(
 ) -> Result<(Tensor, Saved)> {
     let Pass { ctx, spec, adapters, .. } = *pass;
     let (n1, norm1) = norm_forward(ctx, spec.norm, &block.attention_norm, x)?;
-    let mut lora_h = Vec::with_capacity(7);
-    let qkv = project(pass, block, &n1, &mut lora_h)?;
+    let (qkv, lora_qkv) = project(pass, block, &n1)?;
     let (attn, attention) = match cache {
         None => {
             let (out, saved) =
@@ -81,8 +92,7 @@ pub fn forward(
             (attention::decode(ctx, pass.attention, &qkv.q, &k, &v)?, None)
         }
     };
-    let (o, o_h) = linear_forward(ctx, &block.o, &attn, adapters)?;
-    lora_h.push(o_h);
+    let (o, lora_o) = linear_forward(ctx, &block.o, &attn, adapters)?;
     elementwise::add_assign(ctx, &o, x)?;
     let h = o;
     let n2 = match (&block.mlp_norm, spec.residual) {
@@ -91,21 +101,16 @@ pub fn forward(
         (None, _) => None,
     };
     let mlp_in = n2.as_ref().map_or(&n1, |(n2, _)| n2);
-    let mut push = |(y, h)| {
-        lora_h.push(h);
-        y
-    };
-    let gate = match &block.gate {
-        Some(gate) => Some(push(linear_forward(ctx, gate, mlp_in, adapters)?)),
-        None => None,
-    };
-    let up = push(linear_forward(ctx, &block.up, mlp_in, adapters)?);
+    let (mut outs, lora_mlp) = group_forward(ctx, &mlp_linears(block), mlp_in, adapters)?;
+    let up = outs.pop().expect("up is the last");
+    let gate = outs.pop();
     let m = activate(pass, gate.as_ref(), &up)?;
-    let y = push(linear_forward(ctx, &block.down, &m, adapters)?);
+    let (y, lora_down) = linear_forward(ctx, &block.down, &m, adapters)?;
     ctx.recycle([m]);
     elementwise::add_assign(ctx, &y, &h)?;
     let h = (spec.residual == Residual::Sequential).then_some(h);
-    Ok((y, Saved { n1, norm1, qkv, attn, attention, h, n2, gate, up, lora_h }))
+    let lora = LoraSaved { qkv: lora_qkv, o: lora_o, mlp: lora_mlp, down: lora_down };
+    Ok((y, Saved { n1, norm1, qkv, attn, attention, h, n2, gate, up, lora }))
 }
 
 /// Returns `dx`, or nothing where the caller needs none.
@@ -118,52 +123,7 @@ pub fn backward(
     want: Want,
 ) -> Result<Option<Tensor>> {
     let Pass { ctx, spec, adapters, .. } = *pass;
-    let lora_h = |from_end: usize| saved.lora_h[saved.lora_h.len() - from_end].as_ref();
-    let mlp_in = saved.n2.as_ref().map_or(&saved.n1, |(n2, _)| n2);
-
-    // y = … + down(m)
-    let m = activate(pass, saved.gate.as_ref(), &saved.up)?;
-    let mut dm = None;
-    linear_backward(ctx, &block.down, dy, (&m, lora_h(1)), adapters, Some(&mut dm))?;
-    ctx.recycle([m]);
-    let dm = dm.expect("asked for");
-    let mut dmlp_in = None;
-    match (spec.mlp, &block.gate, &saved.gate) {
-        (Mlp::Gated(act), Some(module), Some(gate)) => {
-            let (dgate, dup) = activation::gated_backward(ctx, act, &dm, gate, &saved.up)?;
-            linear_backward(
-                ctx,
-                module,
-                &dgate,
-                (mlp_in, lora_h(3)),
-                adapters,
-                Some(&mut dmlp_in),
-            )?;
-            linear_backward(
-                ctx,
-                &block.up,
-                &dup,
-                (mlp_in, lora_h(2)),
-                adapters,
-                Some(&mut dmlp_in),
-            )?;
-            ctx.recycle([dgate, dup]);
-        }
-        (Mlp::Plain(act) | Mlp::Gated(act), _, _) => {
-            let dup = activation::plain_backward(ctx, act, &dm, &saved.up)?;
-            linear_backward(
-                ctx,
-                &block.up,
-                &dup,
-                (mlp_in, lora_h(2)),
-                adapters,
-                Some(&mut dmlp_in),
-            )?;
-            ctx.recycle([dup]);
-        }
-    }
-    ctx.recycle([dm]);
-    let dmlp_in = dmlp_in.expect("asked for");
+    let dmlp_in = mlp_backward(pass, block, dy, saved)?;
 
     // dh: the gradient of what the attention's output was added to.
     let mut dn1_mlp = None;
@@ -188,14 +148,8 @@ pub fn backward(
     };
     let do_ = if spec.residual == Residual::Sequential { &dh } else { dy };
     let mut dattn = None;
-    linear_backward(
-        ctx,
-        &block.o,
-        do_,
-        (&saved.attn, lora_h(block_tail(block))),
-        adapters,
-        Some(&mut dattn),
-    )?;
+    let inputs = (&saved.attn, &saved.lora.o);
+    group_backward(ctx, &[&block.o], from_ref(do_), inputs, adapters, Some(&mut dattn))?;
     let dattn = dattn.expect("asked for");
 
     let attention_saved = saved.attention.as_ref().expect("backward of a pass without a cache");
@@ -230,6 +184,32 @@ pub fn backward(
     Ok(Some(dx))
 }
 
+/// Returns the gradient of the MLP's input.
+fn mlp_backward(pass: &Pass, block: &Block, dy: &Tensor, saved: &Saved) -> Result<Tensor> {
+    let Pass { ctx, spec, adapters, .. } = *pass;
+    let m = activate(pass, saved.gate.as_ref(), &saved.up)?;
+    let mut dm = None;
+    let inputs = (&m, &saved.lora.down);
+    group_backward(ctx, &[&block.down], from_ref(dy), inputs, adapters, Some(&mut dm))?;
+    ctx.recycle([m]);
+    let dm = dm.expect("asked for");
+    let dys = match (spec.mlp, &saved.gate) {
+        (Mlp::Gated(act), Some(gate)) => {
+            let (dgate, dup) = activation::gated_backward(ctx, act, &dm, gate, &saved.up)?;
+            vec![dgate, dup]
+        }
+        (Mlp::Plain(act) | Mlp::Gated(act), _) => {
+            vec![activation::plain_backward(ctx, act, &dm, &saved.up)?]
+        }
+    };
+    let mut dmlp_in = None;
+    let inputs = (saved.n2.as_ref().map_or(&saved.n1, |(n2, _)| n2), &saved.lora.mlp);
+    group_backward(ctx, &mlp_linears(block), &dys, inputs, adapters, Some(&mut dmlp_in))?;
+    dys.into_iter().for_each(|dy| ctx.recycle([dy]));
+    ctx.recycle([dm]);
+    Ok(dmlp_in.expect("asked for"))
+}
+
 /// Whether the gradient of the block's input is of use to anyone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want {
@@ -237,9 +217,9 @@ pub enum Want {
     Nothing,
 }
 
-/// o's place in `lora_h`, from the end.
-fn block_tail(block: &Block) -> usize {
-    3 + usize::from(block.gate.is_some())
+/// What reads the MLP's input: gate, where there is one, and up.
+fn mlp_linears(block: &Block) -> Vec<&Linear> {
+    block.gate.iter().chain([&block.up]).collect()
 }
 
 fn activate(pass: &Pass, gate: Option<&Tensor>, up: &Tensor) -> Result<Tensor> {
@@ -250,19 +230,10 @@ fn activate(pass: &Pass, gate: Option<&Tensor>, up: &Tensor) -> Result<Tensor> {
 }
 
 /// The projections, clamped, normed and rotated as the spec asks.
-fn project(
-    pass: &Pass,
-    block: &Block,
-    n1: &Tensor,
-    lora_h: &mut Vec<Option<Tensor>>,
-) -> Result<Projected> {
+fn project(pass: &Pass, block: &Block, n1: &Tensor) -> Result<(Projected, GroupSaved)> {
     let Pass { ctx, spec, adapters, .. } = *pass;
-    let mut outs = Vec::with_capacity(3);
-    for linear in &block.qkv {
-        let (y, h) = linear_forward(ctx, linear, n1, adapters)?;
-        lora_h.push(h);
-        outs.push(y);
-    }
+    let group: Vec<&Linear> = block.qkv.iter().collect();
+    let (mut outs, lora) = group_forward(ctx, &group, n1, adapters)?;
     let mut unclamped = vec![];
     if let Some(clip) = spec.clip_qkv {
         let clamped = outs.iter().map(|y| Ok(y.clamp(-clip, clip)?)).collect::<Result<_>>()?;
@@ -282,7 +253,7 @@ fn project(
         unnormed = Some([(raw_q, saved_q), (raw_k, saved_k)]);
     }
     rotate(pass, &q, &k, Direction::Forward)?;
-    Ok(Projected { q, k, v, unclamped, unnormed })
+    Ok((Projected { q, k, v, unclamped, unnormed }, lora))
 }
 
 fn project_backward(
@@ -290,7 +261,7 @@ fn project_backward(
     block: &Block,
     (mut dq, mut dk, dv): (Tensor, Tensor, Tensor),
     saved: &Saved,
-    mut dn1: Option<&mut Option<Tensor>>,
+    dn1: Option<&mut Option<Tensor>>,
 ) -> Result<()> {
     let Pass { ctx, spec, adapters, .. } = *pass;
     rotate(pass, &dq, &dk, Direction::Backward)?;
@@ -312,9 +283,8 @@ fn project_backward(
             *dy = dy.mul(&inside)?;
         }
     }
-    for ((linear, dy), h) in block.qkv.iter().zip(&grads).zip(&saved.lora_h) {
-        linear_backward(ctx, linear, dy, (&saved.n1, h.as_ref()), adapters, dn1.as_deref_mut())?;
-    }
+    let group: Vec<&Linear> = block.qkv.iter().collect();
+    group_backward(ctx, &group, &grads, (&saved.n1, &saved.lora.qkv), adapters, dn1)?;
     grads.into_iter().for_each(|dy| ctx.recycle([dy]));
     Ok(())
 }

@@ -5,10 +5,11 @@
 
 mod batch;
 pub mod block;
-pub mod modules;
+pub mod linears;
+pub mod norms;
 
 pub use batch::MicroBatch;
-pub use modules::{Adapters, StepKey};
+pub use linears::{Adapters, StepKey};
 
 use crate::Result;
 use crate::ctx::Ctx;
@@ -23,7 +24,7 @@ use crate::spec::{DecoderSpec, Positions};
 use crate::weight::Weight;
 use block::Want;
 use candle_core::Tensor;
-use modules::{norm_backward, norm_forward};
+use norms::{NormSaved, norm_backward, norm_forward};
 
 /// What all blocks of one pass share.
 #[derive(Clone, Copy)]
@@ -176,7 +177,7 @@ fn inference_adapters(model: &Model) -> Adapters {
     if model.adapter_enabled { Adapters::On } else { Adapters::Off }
 }
 
-fn embed_ids(model: &Model, ids: &[u32]) -> Result<(Tensor, Tensor, Option<modules::NormSaved>)> {
+fn embed_ids(model: &Model, ids: &[u32]) -> Result<(Tensor, Tensor, Option<NormSaved>)> {
     let norm = model.embedding_norm.as_ref();
     embed(&model.ctx, &model.spec, &model.embedding.weight, norm, ids)
 }
@@ -188,7 +189,7 @@ pub(crate) fn embed(
     table: &Weight,
     norm: Option<&NormModule>,
     ids: &[u32],
-) -> Result<(Tensor, Tensor, Option<modules::NormSaved>)> {
+) -> Result<(Tensor, Tensor, Option<NormSaved>)> {
     let e = embedding::forward(ctx, table, ids)?;
     if spec.embedding_scale != 1.0 {
         elementwise::scale(ctx, &e, spec.embedding_scale)?;

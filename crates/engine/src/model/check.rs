@@ -9,7 +9,7 @@
 use super::write::{stored_dtype, written};
 use super::{Block, LoadOptions, Method, Model, NormModule, adapter_files, load};
 use crate::ctx::read;
-use crate::decoder::modules::norm_forward;
+use crate::decoder::norms::norm_forward;
 use crate::decoder::{self, Adapters, MicroBatch, attention_spec, block, embed, pass};
 use crate::error::Code;
 use crate::formats::{ModelFiles, Residency};
