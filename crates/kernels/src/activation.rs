@@ -47,21 +47,12 @@ pub fn gated_forward(isa: Isa, f: Activation, gate: &[f32], up: &[f32], y: &mut 
         .for_each(|(y, (gate, up))| gated_forward_block(isa, f, gate, up, y));
 }
 
-/// `dgate = dy · up · f'(gate)`, `dup = dy · f(gate)`.
-pub fn gated_backward(
-    isa: Isa,
-    f: Activation,
-    dy: &[f32],
-    (gate, up): (&[f32], &[f32]),
-    (dgate, dup): (&mut [f32], &mut [f32]),
-) {
-    let len = dy.len();
-    assert!(gate.len() == len && up.len() == len, "gated_backward: lengths differ");
-    assert!(dgate.len() == len && dup.len() == len, "gated_backward: lengths differ");
-    let inputs = gate.par_chunks(ELEMENTS).zip(up.par_chunks(ELEMENTS));
-    let outputs = dgate.par_chunks_mut(ELEMENTS).zip(dup.par_chunks_mut(ELEMENTS));
-    dy.par_chunks(ELEMENTS).zip(inputs).zip(outputs).for_each(|((dy, inputs), outputs)| {
-        gated_backward_block(isa, f, dy, inputs, outputs);
+/// `gate` becomes `dgate = dy · up · f'(gate)`, `up` becomes `dup = dy · f(gate)`.
+pub fn gated_backward(isa: Isa, f: Activation, dy: &[f32], gate: &mut [f32], up: &mut [f32]) {
+    assert!(gate.len() == dy.len() && up.len() == dy.len(), "gated_backward: lengths differ");
+    let values = gate.par_chunks_mut(ELEMENTS).zip(up.par_chunks_mut(ELEMENTS));
+    dy.par_chunks(ELEMENTS).zip(values).for_each(|(dy, (gate, up))| {
+        gated_backward_block(isa, f, dy, gate, up);
     });
 }
 
@@ -69,9 +60,7 @@ shells! {
     fn plain_forward_block(f: Activation, x: &[f32], y: &mut [f32]) = plain_forward_body;
     fn plain_backward_block(f: Activation, dy: &[f32], x: &[f32], dx: &mut [f32]) = plain_backward_body;
     fn gated_forward_block(f: Activation, gate: &[f32], up: &[f32], y: &mut [f32]) = gated_forward_body;
-    fn gated_backward_block(
-        f: Activation, dy: &[f32], inputs: (&[f32], &[f32]), outputs: (&mut [f32], &mut [f32]),
-    ) = gated_backward_body;
+    fn gated_backward_block(f: Activation, dy: &[f32], gate: &mut [f32], up: &mut [f32]) = gated_backward_body;
 }
 
 /// One loop for each activation, `$f` standing for its function.
@@ -122,18 +111,12 @@ fn gated_forward_body(f: Activation, gate: &[f32], up: &[f32], y: &mut [f32]) {
 }
 
 #[inline(always)]
-fn gated_backward_body(
-    f: Activation,
-    dy: &[f32],
-    (gate, up): (&[f32], &[f32]),
-    (dgate, dup): (&mut [f32], &mut [f32]),
-) {
+fn gated_backward_body(f: Activation, dy: &[f32], gate: &mut [f32], up: &mut [f32]) {
     per_activation!(f, f => {
-        let inputs = dy.iter().zip(gate).zip(up);
-        for ((dgate, dup), ((&dy, &gate), &up)) in dgate.iter_mut().zip(dup).zip(inputs) {
-            let (value, slope) = f(gate);
-            *dgate = dy * up * slope;
-            *dup = dy * value;
+        for ((gate, up), &dy) in gate.iter_mut().zip(up).zip(dy) {
+            let (value, slope) = f(*gate);
+            *gate = dy * *up * slope;
+            *up = dy * value;
         }
     });
 }
@@ -176,11 +159,12 @@ mod tests {
             for n in [0, 1, 31, 3 * ELEMENTS + 7] {
                 let (x, up, dy) = (values(1, n), values(2, n), values(3, n));
                 same_bits(|isa| {
-                    let [mut y, mut dx, mut z, mut dgate, mut dup] = [(); 5].map(|()| vec![0.0; n]);
+                    let [mut y, mut dx, mut z] = [(); 3].map(|()| vec![0.0; n]);
+                    let (mut dgate, mut dup) = (x.clone(), up.clone());
                     plain_forward(isa, f, &x, &mut y);
                     plain_backward(isa, f, &dy, &x, &mut dx);
                     gated_forward(isa, f, &x, &up, &mut z);
-                    gated_backward(isa, f, &dy, (&x, &up), (&mut dgate, &mut dup));
+                    gated_backward(isa, f, &dy, &mut dgate, &mut dup);
                     [y, dx, z, dgate, dup].concat()
                 });
             }

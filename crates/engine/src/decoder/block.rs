@@ -113,7 +113,7 @@ pub fn forward(
     Ok((y, Saved { n1, norm1, qkv, attn, attention, h, n2, gate, up, lora }))
 }
 
-/// Returns `dx`, or nothing where the caller needs none.
+/// Returns `dx`, or nothing where the caller needs none. What `saved` holds may be gradients afterwards.
 pub fn backward(
     pass: &Pass,
     block: &Block,
@@ -194,19 +194,23 @@ fn mlp_backward(pass: &Pass, block: &Block, dy: &Tensor, saved: &Saved) -> Resul
     ctx.recycle([m]);
     let dm = dm.expect("asked for");
     let dys = match (spec.mlp, &saved.gate) {
+        // In the places of gate and up, which `saved` gives back.
         (Mlp::Gated(act), Some(gate)) => {
-            let (dgate, dup) = activation::gated_backward(ctx, act, &dm, gate, &saved.up)?;
+            let (gate, up) = (gate.clone(), saved.up.clone());
+            let (dgate, dup) = activation::gated_backward(ctx, act, &dm, gate, up)?;
             vec![dgate, dup]
         }
         (Mlp::Plain(act) | Mlp::Gated(act), _) => {
             vec![activation::plain_backward(ctx, act, &dm, &saved.up)?]
         }
     };
+    ctx.recycle([dm]);
     let mut dmlp_in = None;
     let inputs = (saved.n2.as_ref().map_or(&saved.n1, |(n2, _)| n2), &saved.lora.mlp);
     group_backward(ctx, &mlp_linears(block), &dys, inputs, adapters, Some(&mut dmlp_in))?;
-    dys.into_iter().for_each(|dy| ctx.recycle([dy]));
-    ctx.recycle([dm]);
+    if saved.gate.is_none() {
+        dys.into_iter().for_each(|dy| ctx.recycle([dy]));
+    }
     Ok(dmlp_in.expect("asked for"))
 }
 

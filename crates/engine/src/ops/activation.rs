@@ -10,7 +10,7 @@
 //! Shapes: all tensors of a call `[N, F]`.
 
 use super::{read_all, same_len};
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, read, write};
 use crate::error::Result;
 use crate::spec::Activation;
 use candle_core::Tensor;
@@ -27,23 +27,25 @@ pub fn gated_forward(ctx: &Ctx, f: Activation, gate: &Tensor, up: &Tensor) -> Re
     ctx.tensor(y, gate.dims())
 }
 
-/// `(dgate, dup)`.
+/// `(dgate, dup)`. On the CPU they take the places of `gate` and `up`, whose clones have the gradients too
+/// from then on.
 pub fn gated_backward(
     ctx: &Ctx,
     f: Activation,
     dy: &Tensor,
-    gate: &Tensor,
-    up: &Tensor,
+    gate: Tensor,
+    up: Tensor,
 ) -> Result<(Tensor, Tensor)> {
-    let len = same_len("gated_backward", [dy, gate, up])?;
+    same_len("gated_backward", [dy, &gate, &up])?;
     if !ctx.is_cpu() {
-        return reference::gated_backward(f, dy, gate, up);
+        return reference::gated_backward(f, dy, &gate, &up);
     }
-    let (mut dgate, mut dup) = (ctx.buffer(len), ctx.buffer(len));
-    read_all([dy, gate, up], |[dy, gate, up]| {
-        kernel::gated_backward(ctx.isa, f.into(), dy, (gate, up), (&mut dgate, &mut dup));
-    })?;
-    Ok((ctx.tensor(dgate, gate.dims())?, ctx.tensor(dup, gate.dims())?))
+    read::<f32, _>(dy, |dy| {
+        write(&gate, |gate| {
+            write(&up, |up| kernel::gated_backward(ctx.isa, f.into(), dy, gate, up))
+        })
+    })???;
+    Ok((gate, up))
 }
 
 /// `f(x)`.
@@ -144,7 +146,7 @@ mod tests {
             assert!(distance(&slope, &differences) < 1e-8, "{f:?}");
 
             let (dgate64, dup64) = reference::gated_backward(f, &dy64, &x64, &up64)?;
-            let (dgate, dup) = gated_backward(&ctx, f, &dy, &x, &up)?;
+            let (dgate, dup) = gated_backward(&ctx, f, &dy, x.copy()?, up.copy()?)?;
             let pairs = [
                 (plain_forward(&ctx, f, &x)?, value),
                 (plain_backward(&ctx, f, &dy, &x)?, dy64.mul(&slope)?),

@@ -219,13 +219,12 @@ impl Layout<'_> {
         c * (2 + sequential) + 2 * q + 2 * kv + f * (1 + gated) + ranks + spec.n_heads as u64 + 2
     }
 
-    /// Backward of one block holds at most dm, dgate and dup (m is gone by then; without a gate m and
-    /// dm, or dm and dup), or the gradients of q, k, v and of attention's output; beside them dy, the
-    /// gradient below, and the inner gradient of an adapter.
+    /// Backward of one block holds at most m and dm (dgate and dup take the places of gate and up), or dm and
+    /// dup, or the gradients of q, k, v and of attention's output; beside them dy, the gradient below, and
+    /// the inner gradients of a group's adapters.
     fn backward_values(&self) -> u64 {
         let (c, f, q, kv) = self.widths();
-        let gated = u64::from(matches!(self.spec.mlp, Mlp::Gated(_)));
-        ((2 + gated) * f).max(2 * q + 2 * kv) + 3 * c
+        (2 * f).max(2 * q + 2 * kv) + 3 * c
     }
 
     /// C, F, H·D, K·D.
