@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Floats below which a buffer isn't worth keeping.
 const FLOATS_MIN: usize = 4096;
-/// Buffers kept at most: more than a block with all that its backward makes has.
-const BUFFERS_MAX: usize = 64;
+/// Buffers kept at most: more than a step has where no block of a large model is recomputed.
+const BUFFERS_MAX: usize = 2048;
 
 /// Buffers of one session; clones share them.
 #[derive(Clone, Debug, Default)]
