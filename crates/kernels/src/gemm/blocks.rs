@@ -7,7 +7,7 @@
 //! What a task does, `task.rs` says.
 
 use super::kernel::{Kernel, Output};
-use super::{Store, Term};
+use super::{Elements, Store, Term};
 use rayon::prelude::*;
 
 /// Products (m·n·k) below which waking another thread costs more than it saves.
@@ -46,11 +46,16 @@ struct Cut {
 impl Cut {
     /// Chooses the cut that `threads` should be done with first: whole waves of tasks, each task's
     /// products and what it packs counted.
-    fn new<K: Kernel>(m: usize, n: usize, blocks: &[Block], threads: usize) -> Cut {
+    fn new<K: Kernel>(
+        (m, n): (usize, usize),
+        blocks: &[Block],
+        a_words: usize,
+        threads: usize,
+    ) -> Cut {
         let longest = blocks.iter().map(|block| block.words).max().unwrap_or(1);
         let all: usize = blocks.iter().map(|block| block.words).sum();
         // All of k at a time, so that c is passed once; but b is packed again by each cut of rows.
-        let fitting = (K::A_WORDS / all).max(K::A_ROWS_MIN).min(K::A_WORDS / longest);
+        let fitting = (a_words / all).max(K::A_ROWS_MIN).min(a_words / longest);
         let max_rows = (fitting / K::MR).max(1) * K::MR;
         let min_row_cuts = m.div_ceil(max_rows);
         let k = blocks.iter().map(|block| block.len).sum();
@@ -84,6 +89,8 @@ pub(super) struct Product<'a, K> {
     pub(super) kernel: K,
     pub(super) terms: &'a [Term<'a>],
     pub(super) blocks: Vec<Block>,
+    /// Words of packed `a` that a task holds.
+    pub(super) a_words: usize,
     pub(super) store: Store,
     pub(super) c: Output<'a>,
 }
@@ -102,9 +109,11 @@ pub(super) fn product<K: Kernel>(kernel: K, terms: &[Term], store: Store, c: &mu
     let (rows, cols) = if transposed { (n, m) } else { (m, n) };
     let blocks: Vec<Block> =
         turned.iter().enumerate().flat_map(|(i, x)| blocks_of(kernel, i, x.a.cols)).collect();
-    let cut = Cut::new::<K>(rows, cols, &blocks, rayon::current_num_threads());
+    let unpacks = turned.iter().any(|x| matches!(x.b.data, Elements::Nf4(_)));
+    let a_words = if unpacks { K::A_WORDS_UNPACKING } else { K::A_WORDS };
+    let cut = Cut::new::<K>((rows, cols), &blocks, a_words, rayon::current_num_threads());
     let c = Output::new(c, n, transposed);
-    let product = Product { kernel, terms: &turned, blocks, store, c };
+    let product = Product { kernel, terms: &turned, blocks, a_words, store, c };
     let row_cuts = rows.div_ceil(cut.rows);
     let task = |index: usize| {
         let (i, j) = (index % row_cuts * cut.rows, index / row_cuts * cut.cols);

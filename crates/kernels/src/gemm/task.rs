@@ -1,7 +1,7 @@
 //! What a task of a product does: the loops around the microkernels.
 //!
 //! ```text
-//! for groups of blocks of all terms' k     as many as fit A_WORDS
+//! for groups of blocks of all terms' k     as many as fit A_WORDS, or A_WORDS_UNPACKING
 //!   pack a's rows of the group             read on and on from the L2 or L3 cache
 //!   for panels of NR columns
 //!     for runs of blocks                   as many as fit B_WORDS
@@ -26,7 +26,7 @@ const FEW_TILES: usize = 4;
 const WORDS_AT_ONCE: usize = 16;
 
 /// Words of a buffer at first: more is rarely needed.
-const BUFFER_WORDS: usize = 320 * 1024;
+const BUFFER_WORDS: usize = 512 * 1024;
 
 thread_local! {
     /// Packed panels of `a` and `b`. They are made once and used again.
@@ -51,7 +51,7 @@ impl<K: Kernel> Product<'_, K> {
         let session = self.kernel.start();
         BUFFERS.with_borrow_mut(|[a_buffer, b_buffer]| {
             let mut first = true;
-            for group in runs(&self.blocks, K::A_WORDS / height) {
+            for group in runs(&self.blocks, self.a_words / height) {
                 let a_packed = aligned(a_buffer, height * words_of(group));
                 let mut at = 0;
                 for block in group {
