@@ -10,6 +10,12 @@ pub(super) trait Source: Copy {
     /// The bits of the f32 values of the `out.len()` elements from `start` on.
     fn read(self, ops: impl PackOps, start: usize, out: &mut [u32]);
 
+    /// The same as pairs of bf16: `out.len()` words, twice as many elements.
+    #[inline(always)]
+    fn read_pairs(self, ops: impl PackOps, start: usize, out: &mut [u32]) {
+        read_and_round(self, ops, start, out);
+    }
+
     /// Asks for the cache lines of `len` elements from `start` on, which may lie outside.
     #[inline(always)]
     fn fetch(self, _ops: impl PackOps, _start: usize, _len: usize) {}
@@ -18,12 +24,6 @@ pub(super) trait Source: Copy {
     #[inline(always)]
     fn pack_strip(self, _: impl PackOps, _: Encoding, _: &Strip, _out: &mut [u32]) -> bool {
         false
-    }
-
-    /// The same as pairs of bf16: `out.len()` words, twice as many elements.
-    #[inline(always)]
-    fn read_pairs(self, ops: impl PackOps, start: usize, out: &mut [u32]) {
-        read_and_round(self, ops, start, out);
     }
 }
 
