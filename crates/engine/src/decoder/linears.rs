@@ -10,7 +10,7 @@ use crate::ops::dropout::DropKey;
 use crate::ops::{dropout, elementwise, linear, lora};
 use candle_core::Tensor;
 
-/// What keys the dropout of one micro-batch; layers and modules add theirs.
+/// What keys the dropout of one pass, counted in `micro`; layers and modules add theirs.
 #[derive(Clone, Copy, Debug)]
 pub struct StepKey {
     pub seed: u64,

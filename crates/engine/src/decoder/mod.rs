@@ -7,6 +7,7 @@ mod batch;
 pub mod block;
 pub mod linears;
 pub mod norms;
+pub mod passes;
 
 pub use batch::MicroBatch;
 pub use linears::{Adapters, StepKey};
@@ -38,7 +39,7 @@ pub struct Pass<'a> {
     pub seq_starts: &'a [usize],
 }
 
-/// How one micro-batch of a training step runs.
+/// How one pass of a training step runs.
 pub struct Training<'a> {
     /// 1 / supervised tokens of the whole step.
     pub dloss: f32,

@@ -1,11 +1,12 @@
 //! What a training holds, by kind and by place: on one device, on several that share the blocks, and
 //! on the host beside cards. Pure arithmetic on shapes; change it together with `decoder::block`.
 //!
-//! Shapes: N tokens of the largest micro-batch, C hidden_size, H heads, K kv heads, D head_dim,
+//! Shapes: N tokens of the largest pass, C hidden_size, H heads, K kv heads, D head_dim,
 //! F intermediate_size, V vocabulary, r rank.
 
 use super::units::{Unit, Units};
 use super::{MappedBytes, PlanBytes};
+use crate::decoder::passes::pass_tokens;
 use crate::options::{Offload, PlanOptions};
 use crate::spec::{DecoderSpec, Mlp, Residual};
 use std::ops::Range;
@@ -110,8 +111,11 @@ impl Layout<'_> {
         recomputed: usize,
     ) -> (PlanBytes, MappedBytes) {
         let unit = self.unit(part);
-        let n = (size.seq_length as u64).saturating_mul(size.micro_batch as u64);
-        let value = n.saturating_mul(self.cards.map_or(4, |cards| cards.value_bytes));
+        let n = match self.cards {
+            None => pass_tokens(size.seq_length, size.micro_batch),
+            Some(_) => size.seq_length.saturating_mul(size.micro_batch),
+        };
+        let value = (n as u64).saturating_mul(self.cards.map_or(4, |cards| cards.value_bytes));
         let held = part.blocks.len() as u64;
         let again = recomputed.clamp(part.blocks.start, part.blocks.end) - part.blocks.start;
         let kept = held - again as u64;

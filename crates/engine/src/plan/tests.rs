@@ -97,12 +97,13 @@ fn the_qlora_of_mpt_30b_by_kind() {
     assert_eq!(one.bytes.adapter, 4 * 220_200_960);
     assert_eq!(one.bytes.gradients, 4 * 220_200_960);
     assert_eq!(one.bytes.optimizer, 8 * 220_200_960);
-    // Inputs of 48 blocks, and one block's inside.
-    assert!(one.bytes.activations > 4 * 4096 * c * 48 && one.bytes.activations < 4 * 4096 * c * 64);
+    // Inputs of 48 blocks, and one block's inside: of a pass of one row, for the four of a micro-batch
+    // are more than it holds.
+    assert!(one.bytes.activations > 4 * 1024 * c * 48 && one.bytes.activations < 4 * 1024 * c * 64);
     assert_eq!(one.peak_bytes, one.bytes.total());
-    assert!(!one.fits, "{}", gib(one.peak_bytes));
-    assert!(one.suggestions.contains(&"per_device_train_batch_size 2".to_owned()));
-    assert!(planned(&qlora(&[32 * GIB]), "mpt-30b").fits);
+    assert!(one.fits, "{}", gib(one.peak_bytes));
+    let small = planned(&qlora(&[20 * GIB]), "mpt-30b");
+    assert!(!small.fits && small.peak_bytes == one.peak_bytes);
 
     let two = planned(&qlora(&[24 * GIB, 24 * GIB]), "mpt-30b");
     assert!(two.fits);
