@@ -130,7 +130,7 @@ impl Trainer {
             }
             let run = Training {
                 dloss: (1.0 / supervised as f64) as f32,
-                key: StepKey { seed: self.seed, step, micro: pass as u32 },
+                key: StepKey { seed: self.seed, step, pass: pass as u32 },
                 recomputed_blocks: self.recomputed_blocks,
                 signal,
             };

@@ -12,7 +12,6 @@ use crate::Isa;
 use crate::blocks::ELEMENTS;
 use crate::simd::shells;
 use crate::value::Value;
-use half::bf16;
 use rayon::prelude::*;
 
 /// Words that one ChaCha block gives.
@@ -22,16 +21,7 @@ const LANES: usize = 16;
 const ROUNDS: usize = 8;
 
 /// Writes y. Forward and backward are the same function: `dx = drop(dy)`.
-pub fn drop(isa: Isa, key: [u32; 8], p: f32, x: &[f32], y: &mut [f32]) {
-    drop_values(isa, key, p, x, y);
-}
-
-/// As [`drop`], of values in bf16.
-pub fn drop_bf16(isa: Isa, key: [u32; 8], p: f32, x: &[bf16], y: &mut [f32]) {
-    drop_values(isa, key, p, x, y);
-}
-
-fn drop_values<X: Value>(isa: Isa, key: [u32; 8], p: f32, x: &[X], y: &mut [f32]) {
+pub fn drop<X: Value>(isa: Isa, key: [u32; 8], p: f32, x: &[X], y: &mut [f32]) {
     assert_eq!(x.len(), y.len(), "drop: x and y differ in length");
     assert!((0.0..1.0).contains(&p), "drop: a probability of {p}");
     // Exact for every f32: p·2³² has the same 24 digits.
@@ -145,7 +135,7 @@ mod tests {
             drop(Isa::best(), KEY, 0.3, &widened(&x), &mut want);
             let got = same_bits(|isa| {
                 let mut y = vec![0.0; n];
-                drop_bf16(isa, KEY, 0.3, &x, &mut y);
+                drop(isa, KEY, 0.3, &x, &mut y);
                 y
             });
             assert_eq!(got, want);

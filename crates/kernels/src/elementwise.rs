@@ -36,16 +36,7 @@ pub fn sum_sq(isa: Isa, x: &[f32]) -> f64 {
 }
 
 /// `db[o] += Σ_n dy[n, o]`: the gradient of a bias.
-pub fn column_sum_add(isa: Isa, dy: &[f32], db: &mut [f32]) {
-    add_column_sums(isa, dy, db);
-}
-
-/// As [`column_sum_add`], which has the same sums of the same values.
-pub fn column_sum_add_bf16(isa: Isa, dy: &[bf16], db: &mut [f32]) {
-    add_column_sums(isa, dy, db);
-}
-
-fn add_column_sums<X: Value>(isa: Isa, dy: &[X], db: &mut [f32]) {
+pub fn column_sum_add<X: Value>(isa: Isa, dy: &[X], db: &mut [f32]) {
     let cols = db.len();
     if cols == 0 {
         return;
@@ -210,7 +201,7 @@ mod tests {
             column_sum_add(Isa::best(), &widened(&dy), &mut want);
             let got = same_bits(|isa| {
                 let mut db = vec![1.0; cols];
-                column_sum_add_bf16(isa, &dy, &mut db);
+                column_sum_add(isa, &dy, &mut db);
                 db
             });
             assert_eq!(got, want, "{rows}×{cols} in bf16");

@@ -22,6 +22,6 @@ pub mod rope;
 pub mod simd;
 #[cfg(test)]
 mod testing;
-mod value;
+pub mod value;
 
 pub use isa::Isa;

@@ -16,7 +16,6 @@ use crate::Isa;
 use crate::blocks::{add_partials, block_slices, partials, rows_per_block};
 use crate::simd::{shells, sum, sum_map, sum_map2, sum_map3};
 use crate::value::Value;
-use half::bf16;
 use rayon::prelude::*;
 
 /// What is added to an RMS norm's weight before it multiplies.
@@ -59,16 +58,13 @@ pub struct LayerNormStats<'a> {
 }
 
 /// Writes y `[N, C]` and rstd `[N]`.
-pub fn rms_norm_forward(isa: Isa, norm: RmsNorm, eps: f32, y: &mut [f32], rstd: &mut [f32]) {
-    rms_norm(isa, norm, eps, y, rstd);
-}
-
-/// As [`rms_norm_forward`], y rounded.
-pub fn rms_norm_forward_bf16(isa: Isa, norm: RmsNorm, eps: f32, y: &mut [bf16], rstd: &mut [f32]) {
-    rms_norm(isa, norm, eps, y, rstd);
-}
-
-fn rms_norm<Y: Value>(isa: Isa, norm: RmsNorm, eps: f32, y: &mut [Y], rstd: &mut [f32]) {
+pub fn rms_norm_forward<Y: Value>(
+    isa: Isa,
+    norm: RmsNorm,
+    eps: f32,
+    y: &mut [Y],
+    rstd: &mut [f32],
+) {
     let RmsNorm { x, w, offset } = norm;
     check_rows("rms_norm_forward", w.len(), rstd.len(), [x.len(), y.len()]);
     let block = rows_per_block(rstd.len());
@@ -109,30 +105,7 @@ pub fn rms_norm_backward(
 }
 
 /// Writes y `[N, C]`, mean and rstd `[N]`.
-pub fn layer_norm_forward(
-    isa: Isa,
-    norm: LayerNorm,
-    b: Option<&[f32]>,
-    eps: f32,
-    y: &mut [f32],
-    stats: (&mut [f32], &mut [f32]),
-) {
-    layer_norm(isa, norm, b, eps, y, stats);
-}
-
-/// As [`layer_norm_forward`], y rounded.
-pub fn layer_norm_forward_bf16(
-    isa: Isa,
-    norm: LayerNorm,
-    b: Option<&[f32]>,
-    eps: f32,
-    y: &mut [bf16],
-    stats: (&mut [f32], &mut [f32]),
-) {
-    layer_norm(isa, norm, b, eps, y, stats);
-}
-
-fn layer_norm<Y: Value>(
+pub fn layer_norm_forward<Y: Value>(
     isa: Isa,
     norm: LayerNorm,
     b: Option<&[f32]>,
@@ -320,6 +293,7 @@ fn layer_rows_backward_body(
 mod tests {
     use super::*;
     use crate::testing::{rounded, same_bits, values, widened};
+    use half::bf16;
 
     /// Rows of a whole block and of parts, widths that are no multiple of a register.
     const SHAPES: [(usize, usize); 5] = [(1, 1), (3, 5), (16, 64), (50, 33), (2100, 24)];
@@ -368,13 +342,13 @@ mod tests {
             let got = same_bits(|isa| {
                 let (mut y, mut rms) = (vec![bf16::ZERO; rows * c], vec![0.0; rows]);
                 let norm = RmsNorm { x: &x, w: &w, offset: WeightOffset::One };
-                rms_norm_forward_bf16(isa, norm, 1e-6, &mut y, &mut rms);
+                rms_norm_forward(isa, norm, 1e-6, &mut y, &mut rms);
                 let mut got = vec![widened(&y), rms];
                 let norm = LayerNorm { x: &x, w: &w };
                 for b in [None, Some(&b[..])] {
                     let (mut mean, mut rstd) = (vec![0.0; rows], vec![0.0; rows]);
                     let stats = (&mut mean[..], &mut rstd[..]);
-                    layer_norm_forward_bf16(isa, norm, b, 1e-5, &mut y, stats);
+                    layer_norm_forward(isa, norm, b, 1e-5, &mut y, stats);
                     got.extend([widened(&y), mean, rstd]);
                 }
                 got.concat()
@@ -387,7 +361,7 @@ mod tests {
     fn no_row_at_all_is_fine() {
         let (w, mut dw) = ([1.0, 2.0], [5.0, 6.0]);
         let norm = RmsNorm { x: &[], w: &w, offset: WeightOffset::Zero };
-        rms_norm_forward(Isa::best(), norm, 1e-6, &mut [], &mut []);
+        rms_norm_forward::<f32>(Isa::best(), norm, 1e-6, &mut [], &mut []);
         rms_norm_backward(Isa::best(), &[], norm, &[], &mut [], Some(&mut dw));
         assert_eq!(dw, [5.0, 6.0]);
     }

@@ -3,13 +3,19 @@
 
 use half::bf16;
 
-/// An activation as it lies in memory.
-pub(crate) trait Value: Copy + Send + Sync {
+/// An activation as it lies in memory: f32 or bf16.
+pub trait Value: Copy + Send + Sync + sealed::Sealed {
     /// The same number, exactly.
     fn widen(self) -> f32;
 
     /// The nearest value, ties to even; a NaN stays one.
     fn round(x: f32) -> Self;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for half::bf16 {}
 }
 
 impl Value for f32 {

@@ -182,6 +182,7 @@ pub fn plan(
         units: &units,
         cards: cards(options, trains_base),
         paged: options.optimizer.paged,
+        compute_dtype: options.compute_dtype,
     };
     let budgets = budgets(options);
     let made = |size, checkpointing| Made::of(&layout, &budgets, size, checkpointing);

@@ -224,7 +224,13 @@ fn no_other_cut_leaves_the_fullest_device_freer() {
             packed: &|_| None,
         };
         let units = Units::of(&counting).unwrap();
-        let layout = Layout { spec: &spec, units: &units, cards: None, paged: false };
+        let layout = Layout {
+            spec: &spec,
+            units: &units,
+            cards: None,
+            paged: false,
+            compute_dtype: ComputeDtype::Bf16,
+        };
         let share = |i: usize, blocks: std::ops::Range<usize>| {
             let first = i == 0;
             let last = i + 1 == budgets.len();
