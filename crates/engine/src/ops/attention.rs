@@ -6,10 +6,12 @@
 //! all sequences · H query heads · K kv heads · D head_dim. `seq_starts` rises from 0 to N.
 
 use super::{read_all, refuse};
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, Precision};
 use crate::error::Result;
 use candle_core::Tensor;
+use half::bf16;
 use kernels::attention::{self, AttentionShape, Gradients};
+use kernels::{Isa, elementwise};
 
 /// The heads of an attention and how its scores are made.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,9 +82,18 @@ pub fn forward(
     }
     let (mut out, mut lse) = (ctx.buffer(q.elem_count()), ctx.buffer(n * spec.n_heads));
     read_all([q, k, v], |[q, k, v]| {
-        let shape = spec.shape();
-        let (isa, precision) = (ctx.isa, ctx.precision);
-        attention::forward(isa, precision, &shape, seq_starts, q, k, v, &mut out, &mut lse);
+        let (isa, shape) = (ctx.isa, spec.shape());
+        match ctx.precision {
+            Precision::F32 => {
+                attention::forward(isa, &shape, seq_starts, q, k, v, &mut out, &mut lse);
+            }
+            Precision::Bf16 => {
+                let [q, k, v] = [q, k, v].map(|x| rounded(isa, x));
+                let mut narrow = vec![bf16::ZERO; out.len()];
+                attention::forward_bf16(isa, &shape, seq_starts, &q, &k, &v, &mut narrow, &mut lse);
+                elementwise::bf16_to_f32(isa, &narrow, &mut out);
+            }
+        }
     })?;
     Ok((ctx.tensor(out, q.dims())?, Saved { lse: ctx.tensor(lse, &[n, spec.n_heads])? }))
 }
@@ -108,11 +119,25 @@ pub fn backward(
     let [mut dk, mut dv] = [(); 2].map(|()| ctx.buffer(k.elem_count()));
     read_all([q, k, v, out, &saved.lse, dout], |[q, k, v, out, lse, dout]| {
         let grads = Gradients { dq: &mut dq, dk: &mut dk, dv: &mut dv };
-        let shape = spec.shape();
-        let (isa, precision) = (ctx.isa, ctx.precision);
-        attention::backward(isa, precision, &shape, seq_starts, q, k, v, out, lse, dout, grads);
+        let (isa, shape) = (ctx.isa, spec.shape());
+        match ctx.precision {
+            Precision::F32 => {
+                attention::backward(isa, &shape, seq_starts, q, k, v, out, lse, dout, grads);
+            }
+            Precision::Bf16 => {
+                let [q, k, v, out] = [q, k, v, out].map(|x| rounded(isa, x));
+                let (q, k, v, out) = (&q, &k, &v, &out);
+                attention::backward_bf16(isa, &shape, seq_starts, q, k, v, out, lse, dout, grads);
+            }
+        }
     })?;
     Ok((ctx.tensor(dq, q.dims())?, ctx.tensor(dk, k.dims())?, ctx.tensor(dv, v.dims())?))
+}
+
+fn rounded(isa: Isa, x: &[f32]) -> Vec<bf16> {
+    let mut y = vec![bf16::ZERO; x.len()];
+    elementwise::f32_to_bf16(isa, x, &mut y);
+    y
 }
 
 /// Returns `out [n_new, H·D]` of `q [n_new, H·D]`, the last positions of the one sequence whose T
