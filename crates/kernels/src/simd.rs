@@ -181,7 +181,7 @@ pub fn sum(x: &[f32]) -> f32 {
 
 /// `Σ f(x[i], y[i])` in [`LANES`] partial sums, over the shorter length.
 #[inline(always)]
-pub fn sum_map2(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+pub fn sum_map2<X: Copy, Y: Copy>(x: &[X], y: &[Y], f: impl Fn(X, Y) -> f32) -> f32 {
     let len = x.len().min(y.len());
     let mut lanes = [0.0; LANES];
     let (x_chunks, x_rest) = x[..len].as_chunks::<LANES>();

@@ -10,7 +10,7 @@ use crate::ops::dropout::DropKey;
 use crate::ops::{dropout, elementwise, linear, lora};
 use candle_core::{DType, Tensor};
 
-/// What keys the dropout of one pass, of a step; layers and modules add theirs.
+/// What keys the dropout of one pass of a step; layers and modules add theirs.
 #[derive(Clone, Copy, Debug)]
 pub struct StepKey {
     pub seed: u64,

@@ -3,11 +3,19 @@
 use super::QUERIES;
 use super::tile::Head;
 use crate::Isa;
+use crate::value::Value;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
 /// `t[d][i] = scale · x[from + i][d]` for `n` rows, 0 for the other columns. `t` is `[D][QUERIES]`.
-pub(super) fn transpose(isa: Isa, x: Head, from: usize, n: usize, scale: f32, t: &mut [f32]) {
+pub(super) fn transpose<X: Value>(
+    isa: Isa,
+    x: Head<X>,
+    from: usize,
+    n: usize,
+    scale: f32,
+    t: &mut [f32],
+) {
     assert_eq!(t.len(), x.head_dim * QUERIES, "attention: transposed queries");
     if n < QUERIES {
         t.fill(0.0);
@@ -17,15 +25,15 @@ pub(super) fn transpose(isa: Isa, x: Head, from: usize, n: usize, scale: f32, t:
     for i in 0..n {
         let first = if i < rows { cols } else { 0 };
         let columns = t.chunks_exact_mut(QUERIES).zip(x.row(from + i)).skip(first);
-        columns.for_each(|(column, &value)| column[i] = scale * value);
+        columns.for_each(|(column, &value)| column[i] = scale * value.widen());
     }
 }
 
 /// Turns the whole blocks of 8 × 8; returns the rows and columns that these cover.
 #[cfg(target_arch = "x86_64")]
-fn transpose_blocks(
+fn transpose_blocks<X: Value>(
     isa: Isa,
-    x: Head,
+    x: Head<X>,
     from: usize,
     n: usize,
     scale: f32,
@@ -36,7 +44,7 @@ fn transpose_blocks(
     }
     let (rows, cols) = (n / 8 * 8, x.head_dim / 8 * 8);
     for (i, d) in (0..rows).step_by(8).flat_map(|i| (0..cols).step_by(8).map(move |d| (i, d))) {
-        let block: [&[f32; 8]; 8] = std::array::from_fn(|r| {
+        let block: [&[X; 8]; 8] = std::array::from_fn(|r| {
             x.row(from + i + r)[d..].first_chunk().expect("8 of the columns below `cols`")
         });
         // SAFETY: either token proves `avx2`.
@@ -47,16 +55,27 @@ fn transpose_blocks(
 
 /// No blocks without registers of 8.
 #[cfg(not(target_arch = "x86_64"))]
-fn transpose_blocks(_: Isa, _: Head, _: usize, _: usize, _: f32, _: &mut [f32]) -> (usize, usize) {
+fn transpose_blocks<X: Value>(
+    _: Isa,
+    _: Head<X>,
+    _: usize,
+    _: usize,
+    _: f32,
+    _: &mut [f32],
+) -> (usize, usize) {
     (0, 0)
 }
 
 /// `t[c · QUERIES + r] = scale · rows[r][c]`.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn transpose_block(rows: [&[f32; 8]; 8], scale: f32, t: &mut [f32]) {
+fn transpose_block<X: Value>(rows: [&[X; 8]; 8], scale: f32, t: &mut [f32]) {
     let scale = _mm256_set1_ps(scale);
-    let rows = rows.map(|row| {
+    let mut wide = [[0.0; 8]; 8];
+    for (wide, row) in wide.as_flattened_mut().iter_mut().zip(rows.into_iter().flatten()) {
+        *wide = row.widen();
+    }
+    let rows = wide.map(|row| {
         // SAFETY: `row` is 8 floats.
         _mm256_mul_ps(scale, unsafe { _mm256_loadu_ps(row.as_ptr()) })
     });

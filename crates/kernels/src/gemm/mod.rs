@@ -36,7 +36,6 @@ use kernel::{Kernel, Portable};
 #[cfg(target_arch = "aarch64")]
 use neon::F32Neon;
 use pack::Encoding;
-pub(crate) use pack::round;
 #[cfg(target_arch = "x86_64")]
 use x86::{Bf16Avx512, F32Avx2, F32Avx512};
 #[cfg(target_arch = "x86_64")]
