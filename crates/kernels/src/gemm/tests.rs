@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 /// An operand: its elements in storage, and how the view walks over them.
 #[derive(Clone, Debug)]
-struct Operand {
+pub(super) struct Operand {
     f32s: Vec<f32>,
     bf16s: Vec<bf16>,
     f16s: Vec<f16>,
@@ -17,7 +17,7 @@ struct Operand {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+pub(super) enum Kind {
     F32,
     Bf16,
     F16,
@@ -25,14 +25,21 @@ enum Kind {
 
 /// How a view lies in storage.
 #[derive(Clone, Copy, Debug)]
-enum Order {
+pub(super) enum Order {
     RowMajor,
     ColMajor,
     Scattered,
 }
 
 impl Operand {
-    fn new(rows: usize, cols: usize, kind: Kind, order: Order, gap: usize, seed: u64) -> Operand {
+    pub(super) fn new(
+        rows: usize,
+        cols: usize,
+        kind: Kind,
+        order: Order,
+        gap: usize,
+        seed: u64,
+    ) -> Operand {
         let strides = match order {
             Order::RowMajor => (cols + gap, 1),
             Order::ColMajor => (1, rows + gap),
@@ -46,7 +53,7 @@ impl Operand {
         Operand { f32s, bf16s, f16s, kind, rows, cols, strides }
     }
 
-    fn mat(&self) -> Mat<'_> {
+    pub(super) fn mat(&self) -> Mat<'_> {
         let data = match self.kind {
             Kind::F32 => Elements::F32(&self.f32s),
             Kind::Bf16 => Elements::Bf16(&self.bf16s),
@@ -69,7 +76,7 @@ impl Operand {
 }
 
 /// Values in ±1 with all bits of the fraction used.
-fn random(len: usize, seed: u64) -> Vec<f32> {
+pub(super) fn random(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -80,7 +87,7 @@ fn random(len: usize, seed: u64) -> Vec<f32> {
     (0..len).map(|_| next()).collect()
 }
 
-fn pool(threads: usize) -> rayon::ThreadPool {
+pub(super) fn pool(threads: usize) -> rayon::ThreadPool {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool")
 }
 
