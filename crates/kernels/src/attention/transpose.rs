@@ -71,16 +71,17 @@ fn transpose_blocks<X: Value>(
 #[target_feature(enable = "avx2")]
 fn transpose_block<X: Value>(rows: [&[X; 8]; 8], scale: f32, t: &mut [f32]) {
     let scale = _mm256_set1_ps(scale);
-    let mut wide = [[0.0; 8]; 8];
-    for (wide, row) in wide.as_flattened_mut().iter_mut().zip(rows.into_iter().flatten()) {
-        *wide = row.widen();
+    let mut scaled = [_mm256_setzero_ps(); 8];
+    for (scaled, row) in scaled.iter_mut().zip(rows) {
+        let mut wide = [0.0; 8];
+        for (wide, value) in wide.iter_mut().zip(row) {
+            *wide = value.widen();
+        }
+        // SAFETY: `wide` is 8 floats.
+        *scaled = _mm256_mul_ps(scale, unsafe { _mm256_loadu_ps(wide.as_ptr()) });
     }
-    let rows = wide.map(|row| {
-        // SAFETY: `row` is 8 floats.
-        _mm256_mul_ps(scale, unsafe { _mm256_loadu_ps(row.as_ptr()) })
-    });
     // Pairs of rows, then fours, then the two 128-bit halves.
-    let [r0, r1, r2, r3, r4, r5, r6, r7] = rows;
+    let [r0, r1, r2, r3, r4, r5, r6, r7] = scaled;
     let pair = |x, y| [_mm256_unpacklo_ps(x, y), _mm256_unpackhi_ps(x, y)];
     let four = |[xl, xh]: [__m256; 2], [yl, yh]: [__m256; 2]| {
         let low = [_mm256_shuffle_ps::<0x44>(xl, yl), _mm256_shuffle_ps::<0xEE>(xl, yl)];

@@ -98,12 +98,8 @@ fn round(x: &[f32], y: &mut [bf16]) {
 fn rows(x: Part, words: &mut [u32]) {
     let width = x.width.div_ceil(2);
     for (r, words) in words.chunks_exact_mut(width).take(x.n).enumerate() {
-        let (whole, rest) = x.row(r).as_chunks::<VALUES>();
-        for (from, to) in whole.iter().zip(words.as_chunks_mut().0) {
-            store16(pairs(from), to);
-        }
-        if !rest.is_empty() {
-            store(pairs(rest), &mut words[whole.len() * LANES..]);
+        for (from, to) in x.row(r).chunks(VALUES).zip(words.chunks_mut(LANES)) {
+            store(pairs(from), to);
         }
     }
 }
@@ -213,7 +209,10 @@ fn store16(words: __m512i, to: &mut [u32; LANES]) {
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn store(words: __m512i, to: &mut [u32]) {
-    assert!(to.len() <= LANES);
+    // A store with a mask costs many times what another does.
+    if let Some(to) = to.first_chunk_mut() {
+        return store16(words, to);
+    }
     // SAFETY: the mask stores `to.len()` words.
     unsafe { _mm512_mask_storeu_epi32(to.as_mut_ptr().cast(), first_lanes(to.len()), words) }
 }
