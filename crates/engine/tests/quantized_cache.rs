@@ -188,6 +188,31 @@ fn a_damaged_entry_is_removed_and_made_again() {
 }
 
 #[test]
+fn a_new_entry_removes_those_that_no_start_has_used_for_long() {
+    let world = World::new();
+    let [used, unused, new] = [nf4(true, &[]), nf4(false, &[]), nf4(true, &["o_proj"])];
+    let [used_path, unused_path] = [&used, &unused].map(|options| world.start(options).1.path);
+    let age = |path: &Path, time: SystemTime| {
+        let file = File::options().write(true).open(path).expect("the entry");
+        file.set_modified(time).expect("its time is set");
+    };
+    age(&used_path, SystemTime::UNIX_EPOCH);
+    let (mut mapped, report) = world.start(&used);
+    assert_eq!((report.outcome, report.removed), (CacheOutcome::Read, 0));
+    let (mut still_mapped, report) = world.start(&unused);
+    assert_eq!((report.outcome, report.removed), (CacheOutcome::Read, 0), "nothing new");
+    let expected = [logits(&mut mapped), logits(&mut still_mapped)];
+    age(&unused_path, SystemTime::UNIX_EPOCH);
+    let bytes = fs::metadata(&unused_path).expect("the entry").len();
+
+    let (_, report) = world.start(&new);
+    assert_eq!((report.outcome, report.reason), (CacheOutcome::Written, None));
+    assert_eq!((report.removed, report.removed_bytes), (1, bytes));
+    assert!(used_path.exists() && !unused_path.exists());
+    assert_eq!([logits(&mut mapped), logits(&mut still_mapped)], expected, "what is mapped stays");
+}
+
+#[test]
 fn a_place_that_can_not_be_written_ends_no_run() {
     let world = World::new();
     fs::write(world.0.join("cache"), "a file").expect("written");
