@@ -147,7 +147,8 @@ async function* prepare(
   // The adapter names the model as the config does; everything else reads the paths.
   const local = yield* download(config, rows ? ['model'] : ['model', 'tokenizer'], signal)
   // Reading the rows may take long: what is wrong with the model's files is said before.
-  unwrap(await unlessCancelled(signal, engine.plan(JSON.stringify(engineOptions(local)))))
+  const unkept = JSON.stringify({ ...engineOptions(local), quantizedCache: null })
+  unwrap(await unlessCancelled(signal, engine.plan(unkept)))
   throwIfCancelled(signal)
   const data = yield* rows ? givenData(rows) : readData(engine, config, local, signal)
   const { lengthMax, vocabulary } = data

@@ -92,6 +92,23 @@ impl QuantizedCache {
         Some(cache)
     }
 
+    /// Whether there is an entry for the model. Only reading it tells whether it is whole. Asks for the model's
+    /// identity, and so reads pages of its weights, only where there is any entry.
+    pub fn is_kept(
+        options: &CacheOptions,
+        files: &dyn Source,
+        quantizer: &Quantizer,
+        spec: &DecoderSpec,
+        family: &Family,
+    ) -> bool {
+        let any = folder(options).and_then(|dir| std::fs::read_dir(dir).ok()?.next());
+        if any.is_none() {
+            return false;
+        }
+        let names = quantizer.tensors(spec, family);
+        place(options, files, &names, quantizer.layout).is_some_and(|(path, _)| path.is_file())
+    }
+
     fn holds(
         &self,
         found: &PackedFile,
