@@ -33,7 +33,8 @@ const stored4bitNotices = ({ stored4bit }: SessionInfo, { quantization }: Config
 /** Where the weights in 4 bits came from, or are kept for the next start. */
 const cacheNotices = ({ quantizedCache }: SessionInfo): string[] => {
   if (quantizedCache === null) return []
-  const { path, bytes, outcome, reason } = quantizedCache
+  const { path, bytes, outcome, reason, removed, removedBytes } = quantizedCache
+  const old = removed === 1 ? '1 old entry' : `${removed} old entries`
   const weights = `the weights in 4 bits (${formatBytes(bytes)})`
   return [
     match(outcome)
@@ -41,6 +42,8 @@ const cacheNotices = ({ quantizedCache }: SessionInfo): string[] => {
       .with('written', () => `${weights} are kept for the next start in ${path} (quantized_cache_dir)`)
       .with('failed', () => `${weights} could not be kept for the next start: ${reason}`)
       .exhaustive(),
+    ...(removed === 0 ? [] : [`${old} (${formatBytes(removedBytes)}) made room there`]),
+    ...(outcome === 'written' && reason !== null ? [`an old entry could not be removed: ${reason}`] : []),
   ]
 }
 

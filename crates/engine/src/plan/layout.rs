@@ -129,12 +129,14 @@ impl Layout<'_> {
         let tiles = if part.head { LOSS_TILE_BYTES } else { 0 };
         let mapped = match self.cards {
             None => MappedBytes {
-                weights: unit.weights.mapped,
+                weights: unit.weights.mapped + unit.weights.kept,
                 optimizer: if self.paged { bytes.optimizer } else { 0 },
             },
             Some(_) => MappedBytes::default(),
         };
-        let allocated = bytes.total().saturating_add(backward) - mapped.weights - mapped.optimizer;
+        // What an earlier start kept counts as what the first one has allocated: both have one plan.
+        let held = bytes.total().saturating_add(backward).saturating_add(unit.weights.kept);
+        let allocated = held - mapped.weights - mapped.optimizer;
         let share = (allocated / ALLOCATOR_SHARE).saturating_add(tiles + PROCESS_BYTES);
         bytes.scratch = backward.saturating_add(share);
         (bytes, mapped)

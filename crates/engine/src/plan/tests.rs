@@ -215,6 +215,7 @@ fn no_other_cut_leaves_the_fullest_device_freer() {
         let quantizer = Quantizer::new(options.quantization.as_ref().unwrap(), &method).unwrap();
         let stored = |_: &str| Some(DType::BF16);
         let counting = Counting {
+            quantized: Quantized::InMemory,
             spec: &spec,
             family,
             method: &method,
