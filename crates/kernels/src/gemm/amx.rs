@@ -88,7 +88,7 @@ impl Kernel for Bf16Amx {
     const K_BLOCK: usize = 288;
     /// All CPUs with AMX have 2 MiB of L2 cache.
     const A_WORDS: usize = 320 * 1024;
-    const A_WORDS_UNPACKING: usize = Self::A_WORDS;
+    const A_WORDS_LARGE: usize = Self::A_WORDS;
     const A_ROWS_MIN: usize = usize::MAX;
     /// One panel: tiles are so fast that `b` has to stay in the L1 cache.
     const B_WORDS: usize = Self::K_BLOCK * Self::NR;

@@ -14,8 +14,9 @@ use rayon::prelude::*;
 /// Products (m·n·k) below which waking another thread costs more than it saves.
 const SERIAL_WORK: usize = 1 << 18;
 
-/// Sums that a task holds for its whole rectangle, 1 MiB, where not all blocks of k fit at once.
-pub(super) const HELD_MAX: usize = 256 * 1024;
+/// Sums that a task holds for its whole rectangle, 4 MiB, where not all blocks of k fit at once. Fewer
+/// would cut columns, and `a` would be packed again for each cut.
+pub(super) const HELD_MAX: usize = 1024 * 1024;
 
 /// A block of one term's k.
 #[derive(Clone, Copy)]
@@ -55,8 +56,7 @@ impl Cut {
     fn new<K: Kernel>(
         (m, n): (usize, usize),
         blocks: &[Block],
-        a_words: usize,
-        held_max: usize,
+        (a_words, held_max): (usize, usize),
         threads: usize,
     ) -> Cut {
         let longest = blocks.iter().map(|block| block.words).max().unwrap_or(1);
@@ -122,12 +122,12 @@ pub(super) fn product<K: Kernel>(kernel: K, terms: &[Term], target: Target) {
     let mut blocks: Vec<Block> =
         turned.iter().enumerate().flat_map(|(i, x)| blocks_of(kernel, i, x.a.cols)).collect();
     blocks.iter_mut().enumerate().for_each(|(index, block)| block.index = index);
-    let unpacks = turned.iter().any(|x| matches!(x.b.data, Elements::Nf4(_)));
-    let a_words = if unpacks { K::A_WORDS_UNPACKING } else { K::A_WORDS };
     let c = Output::new(target, (m, n), transposed, K::NR);
+    let unpacks = turned.iter().any(|x| matches!(x.b.data, Elements::Nf4(_)));
+    let a_words = if unpacks || c.holds_sums() { K::A_WORDS_LARGE } else { K::A_WORDS };
     let held_max = if c.holds_sums() { HELD_MAX } else { usize::MAX };
     let threads = rayon::current_num_threads();
-    let cut = Cut::new::<K>((rows, cols), &blocks, a_words, held_max, threads);
+    let cut = Cut::new::<K>((rows, cols), &blocks, (a_words, held_max), threads);
     let product = Product { kernel, terms: &turned, blocks, a_words, c };
     let row_cuts = rows.div_ceil(cut.rows);
     let task = |index: usize| {

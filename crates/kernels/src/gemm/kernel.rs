@@ -31,8 +31,9 @@ pub(crate) trait Kernel: Copy + Send + Sync {
     /// Words of packed `a` that a task holds, 720 KiB. A tile reads 12 rows in a run while it computes 32
     /// columns: at 2 bytes a cycle the L3 cache is near enough.
     const A_WORDS: usize = 180 * 1024;
-    /// The same where `b` has to be unpacked: it is done again by fewer tasks then.
-    const A_WORDS_UNPACKING: usize = 512 * 1024;
+    /// The same where `b` has to be unpacked, which is done again by fewer tasks then, or where sums are
+    /// held, which are passed less often: three blocks of k for as many rows as are packed at once.
+    const A_WORDS_LARGE: usize = 528 * 1024;
     /// Rows of `a` that a task packs rather than all of k: with fewer, packing `b` again would cost
     /// more than the passes over `c`.
     const A_ROWS_MIN: usize = 720;

@@ -3,7 +3,7 @@
 //! ```text
 //! end[r][j] = start[r][j] + alpha · sums[r][j]
 //! start       nothing, `c` or a bias before the first block of k; then what the block before left
-//! end         `c`; if that is bf16, a place of f32 that the task holds up to the last block of k
+//! end         `c`; if that is bf16, or bad to pass often, a place that the task holds up to the last block
 //! ```
 //! So an element is rounded to bf16 once. Nothing here multiplies operands.
 
@@ -11,6 +11,9 @@ use super::Store;
 use super::pack::round;
 use half::bf16;
 use std::marker::PhantomData;
+
+/// Bytes after which addresses fall into the same sets of an L1 cache.
+const PAGE: usize = 4096;
 
 /// What a product is stored in, row-major, and what its sums start from.
 pub(super) enum Target<'c> {
@@ -152,6 +155,13 @@ impl<T> Place<T> {
 }
 
 impl Place<f32> {
+    /// Whether rows lie whole pages apart: those of a tile then share so few sets of a cache that they
+    /// drive each other out of it.
+    #[inline(always)]
+    fn rows_collide(&self) -> bool {
+        self.col_stride == 1 && (self.row_stride * size_of::<f32>()).is_multiple_of(PAGE)
+    }
+
     /// One value for each column of every row.
     fn bias(bias: &[f32], transposed: bool) -> Place<f32> {
         let (row_stride, col_stride) = if transposed { (1, 0) } else { (0, 1) };
@@ -183,9 +193,13 @@ impl<'c> Output<'c> {
         Output { rows, cols, start, end, width, of: PhantomData }
     }
 
-    /// Whether sums need another place than `c` between two blocks of k.
+    /// Whether sums are in another place than `c` between two blocks of k.
+    #[inline(always)]
     pub(super) fn holds_sums(&self) -> bool {
-        matches!(self.end, End::Bf16(_))
+        match self.end {
+            End::F32(c) => c.rows_collide(),
+            End::Bf16(_) => true,
+        }
     }
 
     /// The tile of `rows` × `cols` elements whose first is (i, j). Between two blocks of k its sums are
@@ -212,8 +226,8 @@ impl<'c> Output<'c> {
             (self.start.map(|start| start.from((i, j))), c)
         };
         let between = match c {
-            End::F32(c) => c,
-            End::Bf16(_) => {
+            End::F32(c) if !self.holds_sums() => c,
+            _ => {
                 let needed = !(step.is_first && step.is_last);
                 assert!(!needed || rows * self.width <= held.len() && cols <= self.width);
                 Place::new(held, self.width, false)

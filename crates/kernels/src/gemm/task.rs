@@ -1,7 +1,7 @@
 //! What a task of a product does: the loops around the microkernels.
 //!
 //! ```text
-//! for groups of blocks of all terms' k     as many as fit A_WORDS, or A_WORDS_UNPACKING
+//! for groups of blocks of all terms' k     as many as fit A_WORDS, or A_WORDS_LARGE
 //!   pack a's rows of the group             read on and on from the L2 or L3 cache
 //!   for panels of NR columns
 //!     for runs of blocks                   as many as fit B_WORDS

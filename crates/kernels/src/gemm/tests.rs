@@ -320,10 +320,16 @@ fn four_bit_weights_give_the_bits_of_their_unpacked_values() {
 
 #[test]
 fn a_sum_of_products_has_the_bits_of_one_after_another() {
-    // Terms of several blocks of k, of less than one, and of none; more rows than a task packs at once.
-    for (m, n, lens) in
-        [(70, 65, [700, 8]), (1300, 33, [600, 1]), (5, 3, [2, 1300]), (9, 9, [0, 3])]
-    {
+    // Terms of several blocks of k, of less than one, and of none; more rows than a task packs at once;
+    // rows of `c` whole pages apart, whose sums are held.
+    for (m, n, lens) in [
+        (70, 65, [700, 8]),
+        (1300, 33, [600, 1]),
+        (5, 3, [2, 1300]),
+        (9, 9, [0, 3]),
+        (800, 1024, [700, 1]),
+        (30, 1024, [600, 9]),
+    ] {
         let operand =
             |rows, cols, seed| Operand::new(rows, cols, Kind::F32, Order::RowMajor, 0, seed);
         let operands = [(lens[0], 1.0), (lens[1], 0.7), (lens[0], -1.3)]

@@ -215,7 +215,8 @@ fn tile_avx512<const R: usize>(a: &[u32], b: &[u32], c: Tile) {
     for (a, b) in a1.iter().zip(b1) {
         step(&mut sums, a, b);
     }
-    put_avx512(sums, c);
+    // SAFETY: this shell has `avx512f`.
+    unsafe { put_avx512(sums, c) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
@@ -230,41 +231,59 @@ fn tile_bf16<const R: usize>(a: &[u32], b: &[u32], c: Tile) {
             sums[r][1] = _mm512_dpbf16_ps(sums[r][1], a, b1);
         }
     }
-    put_avx512(sums, c);
+    // SAFETY: this shell has `avx512f`.
+    unsafe { put_avx512(sums, c) }
 }
 
-/// Stores the sums of a tile.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn put_avx512<const R: usize>(sums: [[__m512; 2]; R], c: Tile) {
+/// Stores the sums of a tile. Inlined, so that they need not leave their registers before.
+///
+/// # Safety
+/// - The CPU has `avx512f`.
+#[inline(always)]
+unsafe fn put_avx512<const R: usize>(sums: [[__m512; 2]; R], c: Tile) {
     match c.rows() {
-        Ok(Rows::F32(rows)) => put_rows_avx512(&sums, rows),
-        Ok(Rows::Bf16(rows)) => put_rows_avx512(&sums, rows),
-        Err(c) => {
-            // SAFETY: two registers of 16 floats are 32 floats of plain data.
-            let row = |x| unsafe { std::mem::transmute::<[__m512; 2], [f32; 32]>(x) };
-            c.put(&sums.map(row))
-        }
+        // SAFETY: as the caller promises.
+        Ok(Rows::F32(rows)) => unsafe { put_rows_avx512(&sums, rows) },
+        // SAFETY: as the caller promises.
+        Ok(Rows::Bf16(rows)) => unsafe { put_rows_avx512(&sums, rows) },
+        Err(c) => put_edge_avx512(&sums, c),
     }
 }
 
 /// As `RowsOf::put` does it.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn put_rows_avx512<T: Stored, const R: usize>(sums: &[[__m512; 2]; R], mut rows: RowsOf<T, R, 32>) {
-    let alpha = _mm512_set1_ps(rows.alpha());
+///
+/// # Safety
+/// - The CPU has `avx512f`.
+#[inline(always)]
+unsafe fn put_rows_avx512<T: Stored, const R: usize>(
+    sums: &[[__m512; 2]; R],
+    mut rows: RowsOf<T, R, 32>,
+) {
+    // SAFETY: as the caller promises.
+    let alpha = unsafe { _mm512_set1_ps(rows.alpha()) };
     for (r, sums) in sums.iter().enumerate() {
         let mut row = *sums;
         for (half, value) in row.iter_mut().enumerate() {
-            let product = _mm512_mul_ps(alpha, *value);
-            *value = match rows.start(r) {
-                Some(start) => _mm512_add_ps(floats16(start, half), product),
-                None => product,
-            };
+            // SAFETY: as the caller promises.
+            unsafe {
+                let product = _mm512_mul_ps(alpha, *value);
+                *value = match rows.start(r) {
+                    Some(start) => _mm512_add_ps(floats16(start, half), product),
+                    None => product,
+                };
+            }
         }
         // SAFETY: two registers of 16 floats are 32 floats of plain data.
         rows.set(r, &unsafe { std::mem::transmute::<[__m512; 2], [f32; 32]>(row) });
     }
+}
+
+/// A tile at an edge of `c`, or of a `c` seen transposed: rare, and never inlined.
+#[inline(never)]
+fn put_edge_avx512<const R: usize>(sums: &[[__m512; 2]; R], c: Tile) {
+    // SAFETY: two registers of 16 floats are 32 floats of plain data.
+    let row = |x| unsafe { std::mem::transmute::<[__m512; 2], [f32; 32]>(x) };
+    c.put(&sums.map(row))
 }
 
 #[inline(always)]
