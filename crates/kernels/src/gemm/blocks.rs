@@ -77,8 +77,8 @@ impl Cut {
         if threads == 1 || work < SERIAL_WORK {
             return whole;
         }
-        // Two tasks a thread at least: another program may hold one of the cores.
-        let wanted = [2 * threads, 4 * threads, 8 * threads];
+        // One task a thread packs least; several share better where another program holds a core.
+        let wanted = [threads, 2 * threads, 4 * threads, 8 * threads];
         let cuts = wanted.iter().flat_map(|&tasks| {
             (min_row_cuts..=min_row_cuts.max(tasks)).map(move |row_cuts| {
                 let cols = n.div_ceil(tasks.div_ceil(row_cuts)).next_multiple_of(K::NR);
