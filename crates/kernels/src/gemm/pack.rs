@@ -70,6 +70,7 @@ impl Panel<'_> {
             Elements::Bf16(x) => (x.as_ptr().cast(), 16),
             Elements::F16(x) => (x.as_ptr().cast(), 16),
             Elements::Nf4(x) => (x.first_byte(), 4),
+            Elements::Int8(x) => (x.first_byte(), 8),
         };
         let (runs, stride, length) = match (self.k_stride, self.lane_stride) {
             (1, stride) => (self.lanes, stride, self.k),
@@ -194,6 +195,7 @@ pub(super) fn pack_panel<O: PackOps>(ops: O, panel: &Panel, out: &mut [u32]) {
         Elements::Bf16(x) => pack_source(ops, x, panel, out),
         Elements::F16(x) => pack_source(ops, x, panel, out),
         Elements::Nf4(x) => pack_source(ops, x, panel, out),
+        Elements::Int8(x) => pack_source(ops, x, panel, out),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::Elements;
 use super::pack::{Encoding, PackOps, PlainOps, STAGE, Strip};
+use crate::int8::Int8Rows;
 use crate::nf4::Nf4Blocks;
 use half::{bf16, f16};
 
@@ -111,6 +112,21 @@ impl Source for Nf4Blocks<'_> {
     }
 }
 
+impl Source for Int8Rows<'_> {
+    #[inline(always)]
+    fn read(self, _: impl PackOps, start: usize, out: &mut [u32]) {
+        Int8Rows::read(&self, start, out, f32::to_bits);
+    }
+
+    #[inline(always)]
+    fn read_pairs(self, ops: impl PackOps, start: usize, out: &mut [u32]) {
+        let mut values = [0.0; 2 * STAGE];
+        let values = &mut values[..2 * out.len()];
+        Int8Rows::read(&self, start, values, |value| value);
+        ops.pairs(values, out);
+    }
+}
+
 impl Elements<'_> {
     /// The bits of the f32 values of the `out.len()` elements from `start` on.
     #[inline(always)]
@@ -120,6 +136,7 @@ impl Elements<'_> {
             Elements::Bf16(x) => x.read(PlainOps, start, out),
             Elements::F16(x) => x.read(PlainOps, start, out),
             Elements::Nf4(x) => Source::read(x, PlainOps, start, out),
+            Elements::Int8(x) => Source::read(x, PlainOps, start, out),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One property suite for every instruction set, against a naive product in f64.
 
 use super::*;
+use crate::int8::{self, Int8Rows};
 use crate::nf4::{Codec, QuantType, Scales};
 use proptest::prelude::*;
 
@@ -284,30 +285,48 @@ fn four_bit_weights_give_the_bits_of_their_unpacked_values() {
         let (codes2, absmax2) = (&*nested, &*absmax2);
         for scales in [Scales::Plain(&absmax), Scales::Nested { codes: codes2, absmax2, offset }] {
             let blocks = Elements::Nf4(Nf4Blocks::new(&codes, scales, codec, w.len()));
-            let values = blocks.to_f32();
-            for isa in Isa::available() {
-                for precision in [Precision::F32, Precision::Bf16] {
-                    for n in [1, 3, 40, 300] {
-                        let x = random(n * n_in.max(n_out), 4);
-                        let run = |w: Elements, dx: bool| {
-                            let w = Mat::new(n_out, n_in, w);
-                            let (w, k) = if dx { (w, n_out) } else { (w.t(), n_in) };
-                            let mut c = vec![0.5f32; n * w.cols];
-                            let x = Mat::new(n, k, Elements::F32(&x[..n * k]));
-                            gemm(isa, precision, 1.0, x, w, Store::Add, &mut c);
-                            c.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
-                        };
-                        for dx in [false, true] {
-                            assert!(
-                                run(blocks, dx) == run(Elements::F32(&values), dx),
-                                "{} {precision:?} {n}x{n_out}x{n_in}, dx {dx}",
-                                isa.name()
-                            );
-                        }
-                    }
+            products_are_those_of_the_values(blocks, (n_out, n_in));
+        }
+    }
+}
+
+/// Of packed weights, in both directions, to the bit.
+fn products_are_those_of_the_values(packed: Elements, (n_out, n_in): (usize, usize)) {
+    let values = packed.to_f32();
+    for isa in Isa::available() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            for n in [1, 3, 40, 300] {
+                let x = random(n * n_in.max(n_out), 4);
+                let run = |w: Elements, dx: bool| {
+                    let w = Mat::new(n_out, n_in, w);
+                    let (w, k) = if dx { (w, n_out) } else { (w.t(), n_in) };
+                    let mut c = vec![0.5f32; n * w.cols];
+                    let x = Mat::new(n, k, Elements::F32(&x[..n * k]));
+                    gemm(isa, precision, 1.0, x, w, Store::Add, &mut c);
+                    c.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
+                };
+                for dx in [false, true] {
+                    assert!(
+                        run(packed, dx) == run(Elements::F32(&values), dx),
+                        "{} {precision:?} {n}x{n_out}x{n_in}, dx {dx}",
+                        isa.name()
+                    );
                 }
             }
         }
+    }
+}
+
+#[test]
+fn int8_weights_give_the_bits_of_their_unpacked_values() {
+    for (n_out, n_in) in [(70, 130), (33, 51), (129, 1100), (9, 7), (40, 1)] {
+        let w = random(n_out * n_in, 3);
+        let (mut codes, mut absmax) = (vec![0; w.len()], vec![0.0; n_out]);
+        int8::quantize(Isa::Portable, Elements::F32(&w), &mut codes, &mut absmax);
+        // Maxima whose products are subnormal, which some sets take as 0, or not finite.
+        absmax.iter_mut().zip([3e-39, 2e-38, 0.0, f32::MAX]).for_each(|(max, odd)| *max = odd);
+        let rows = Int8Rows::new(&codes, &absmax, n_in);
+        products_are_those_of_the_values(Elements::Int8(rows), (n_out, n_in));
     }
 }
 
