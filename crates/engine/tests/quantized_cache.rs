@@ -69,11 +69,15 @@ impl Drop for World {
 
 fn options(quant_type: QuantType, double_quant: bool, skip: &[&str]) -> QuantizationOptions {
     let skip_modules = skip.iter().map(|&name| name.to_owned()).collect();
-    QuantizationOptions { quant_type, double_quant, block_size: 64, skip_modules }
+    QuantizationOptions::FourBits { quant_type, double_quant, block_size: 64, skip_modules }
 }
 
 fn nf4(double_quant: bool, skip: &[&str]) -> QuantizationOptions {
     options(QuantType::Nf4, double_quant, skip)
+}
+
+fn int8(skip: &[&str]) -> QuantizationOptions {
+    QuantizationOptions::Int8 { skip_modules: skip.iter().map(|&name| name.to_owned()).collect() }
 }
 
 fn logits(model: &mut Model) -> Vec<u32> {
@@ -86,10 +90,9 @@ fn logits(model: &mut Model) -> Vec<u32> {
 
 #[test]
 fn the_second_start_has_the_bits_of_the_first() {
-    let both = |quant_type| [true, false].map(|double_quant| (quant_type, double_quant));
-    for (quant_type, double_quant) in QuantType::ALL.into_iter().flat_map(both) {
+    let both = |quant_type| [true, false].map(|nested| options(quant_type, nested, &["o_proj"]));
+    for options in QuantType::ALL.into_iter().flat_map(both).chain([int8(&["o_proj"])]) {
         let world = World::new();
-        let options = options(quant_type, double_quant, &["o_proj"]);
         let (mut first, written) = world.start(&options);
         assert_eq!((written.outcome, written.reason), (CacheOutcome::Written, None));
         let (mut second, found) = world.start(&options);
@@ -97,9 +100,9 @@ fn the_second_start_has_the_bits_of_the_first() {
         assert_eq!(world.entries(), [written.path]);
         for (a, b) in first.block_linears().zip(second.block_linears()) {
             assert_eq!(a.weight.bytes(), b.weight.bytes());
-            let nf4 = |weight: &Weight| matches!(weight, Weight::Nf4(_));
-            assert_eq!(nf4(&a.weight), !a.name.ends_with("o_proj"));
-            assert_eq!(nf4(&a.weight), nf4(&b.weight), "{}", a.name);
+            let packed = |weight: &Weight| weight.quantized().is_some();
+            assert_eq!(packed(&a.weight), !a.name.ends_with("o_proj"));
+            assert_eq!(packed(&a.weight), packed(&b.weight), "{}", a.name);
         }
         assert_eq!(logits(&mut first), logits(&mut second));
         assert_eq!(first.base_params, second.base_params);
@@ -110,11 +113,13 @@ fn the_second_start_has_the_bits_of_the_first() {
 /// Bitsandbytes' own form: the file is read as part of any model.
 #[test]
 fn an_entry_is_a_file_of_bitsandbytes_form() {
-    for (quant_type, dtype) in
-        [(QuantType::Nf4, StoredDtype::Nf4), (QuantType::Fp4, StoredDtype::Fp4)]
-    {
+    for (options, dtype) in [
+        (nf4(true, &[]), StoredDtype::Nf4),
+        (options(QuantType::Fp4, true, &[]), StoredDtype::Fp4),
+        (int8(&[]), StoredDtype::Int8),
+    ] {
         let world = World::new();
-        let (model, report) = world.start(&options(quant_type, true, &[]));
+        let (model, report) = world.start(&options);
         fs::copy(&report.path, world.weights()).expect("a copy");
         let files = ModelFiles::open(&world.model()).expect("opens");
         assert_eq!(files.tensors().len(), model.block_linears().count());
@@ -135,6 +140,7 @@ fn other_options_and_other_weights_have_entries_of_their_own() {
     assert_eq!(outcome(&nf4(true, &[])), CacheOutcome::Written);
     assert_eq!(outcome(&nf4(false, &[])), CacheOutcome::Written);
     assert_eq!(outcome(&options(QuantType::Fp4, true, &[])), CacheOutcome::Written);
+    assert_eq!(outcome(&int8(&[])), CacheOutcome::Written);
     assert_eq!(outcome(&nf4(true, &["o_proj"])), CacheOutcome::Written);
     assert_eq!(outcome(&nf4(true, &[])), CacheOutcome::Read);
 

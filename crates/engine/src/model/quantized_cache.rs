@@ -1,4 +1,4 @@
-//! Weights in 4 bits that an earlier start quantised and kept: found by what they are made of, else kept for the
+//! Weights in few bits that an earlier start quantised and kept: found by what they are made of, else kept for the
 //! next start. Never decides what is quantised, and never fails a run: what can't be read is made again, what
 //! can't be written is reported.
 
@@ -6,11 +6,10 @@ use super::quantize::Quantizer;
 use super::{Model, Source};
 use crate::families::Family;
 use crate::formats::{FormatError, PackedFile, write_packed};
-use crate::nf4::{Nf4Layout, Nf4Matrix};
 use crate::signal::Signal;
 use crate::spec::DecoderSpec;
 use crate::speed;
-use crate::weight::Weight;
+use crate::weight::{Layout, Quantized};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -52,7 +51,7 @@ pub struct QuantizedCache {
     path: PathBuf,
     key: String,
     found: Option<PackedFile>,
-    /// Of all weights in 4 bits, with their tables.
+    /// Of all quantised weights, with their tables.
     bytes: u64,
 }
 
@@ -70,13 +69,15 @@ impl QuantizedCache {
         let identity = files.identity(&names).filter(|_| !names.is_empty())?;
         let layout = quantizer.layout;
         let mut hash = blake3::Hasher::new();
-        hash.update(format!("{CODEC} {layout:?} {names:?} ").as_bytes());
+        hash.update(format!("{CODEC} {} {names:?} ", named(layout)).as_bytes());
         let key = hash.update(identity.as_bytes()).finalize().to_hex()[..32].to_owned();
         let dir = options.dir.clone().or_else(|| Some(speed::cache_folder()?.join(FOLDER)))?;
         let path = dir.join(format!("{key}.safetensors"));
-        let values = |name: &String| files.info(name).map_or(0, |info| info.shape.iter().product());
-        let bytes =
-            names.iter().map(|name| (layout.bytes(values(name)) + TABLE_BYTES) as u64).sum();
+        let bytes_of = |name: &String| match files.info(name).map(|info| info.shape.as_slice()) {
+            Some(&[rows, cols]) => (layout.bytes((rows, cols)) + TABLE_BYTES) as u64,
+            _ => 0,
+        };
+        let bytes = names.iter().map(bytes_of).sum();
         let mut cache = QuantizedCache { path, key, found: None, bytes };
         if cache.path.exists() {
             cache.found = PackedFile::open(&cache.path)
@@ -94,7 +95,7 @@ impl QuantizedCache {
         &self,
         found: &PackedFile,
         names: &[String],
-        layout: Nf4Layout,
+        layout: Layout,
         files: &dyn Source,
     ) -> bool {
         let fits = |name: &String| {
@@ -123,11 +124,10 @@ impl QuantizedCache {
             let (bytes, outcome) = (found.bytes(), CacheOutcome::Read);
             return CacheReport { path, bytes, outcome, reason: None };
         }
-        let weights: Vec<(String, &Nf4Matrix)> = model
+        let weights: Vec<(String, Quantized)> = model
             .block_linears()
-            .filter_map(|linear| match &linear.weight {
-                Weight::Nf4(matrix) => Some((format!("{}.weight", linear.name), matrix.as_ref())),
-                _ => None,
+            .filter_map(|linear| {
+                Some((format!("{}.weight", linear.name), linear.weight.quantized()?))
             })
             .collect();
         let metadata = [("format", "pt"), (KEY, &key)].map(|(k, v)| (k.to_owned(), v.to_owned()));
@@ -135,11 +135,19 @@ impl QuantizedCache {
         let written = written
             .map_err(|source| FormatError::Write { path: path.clone(), source })
             .and_then(|()| write_packed(&path, &weights, BTreeMap::from(metadata), signal));
-        let bytes = weights.iter().map(|(_, matrix)| matrix.bytes() as u64).sum();
+        let bytes = weights.iter().map(|(_, weight)| weight.bytes() as u64).sum();
         let (outcome, reason) = match written {
             Ok(()) => (CacheOutcome::Written, None),
             Err(error) => (CacheOutcome::Failed, Some(error.to_string())),
         };
         CacheReport { path, bytes, outcome, reason }
+    }
+}
+
+/// A layout in the key. That of 4 bits has the form that it had before there was another.
+fn named(layout: Layout) -> String {
+    match layout {
+        Layout::FourBits(layout) => format!("{layout:?}"),
+        Layout::Int8 => "Int8".into(),
     }
 }

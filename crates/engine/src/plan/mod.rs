@@ -173,7 +173,7 @@ pub fn plan(
         quantizer: quantizer.as_ref(),
         optimizer: options.optimizer.kind,
         stored: &|name| stored.plain(name),
-        packed: &|name| files.and_then(|files| files.nf4_layout(name)),
+        packed: &|name| files.and_then(|files| files.layout(name)),
     };
     let units = Units::of(&counting)?;
     let trains_base = matches!(method, Method::Full);

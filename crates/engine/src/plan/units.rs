@@ -7,9 +7,9 @@ use crate::formats::peft::Bias;
 use crate::model::Method;
 use crate::model::adapter::{LoraOptions, Matcher, linear_paths};
 use crate::model::quantize::Quantizer;
-use crate::nf4::Nf4Layout;
 use crate::optimizer;
 use crate::spec::{DecoderSpec, Slot};
+use crate::weight::Layout;
 use candle_core::DType;
 use std::ops::Range;
 
@@ -96,8 +96,8 @@ pub(super) struct Counting<'a> {
     pub optimizer: optimizer::Kind,
     /// The type that a weight is stored in, by its name; `None` where it becomes f32 when it is read.
     pub stored: &'a dyn Fn(&str) -> Option<DType>,
-    /// How a weight is laid out that is stored in 4 bits.
-    pub packed: &'a dyn Fn(&str) -> Option<Nf4Layout>,
+    /// How a weight is laid out that is stored in few bits.
+    pub packed: &'a dyn Fn(&str) -> Option<Layout>,
 }
 
 impl Units {
@@ -158,7 +158,7 @@ impl Counting<'_> {
         let mut unit = Unit::default();
         if !tied {
             unit.base = weight + bias;
-            unit.weights = self.weight_bytes(slot, &path, weight, bias);
+            unit.weights = self.weight_bytes(slot, &path, (rows, cols), bias);
         }
         unit.linears = if slot.is_block_linear() { weight } else { 0 };
         let (matrix, vector) = ([rows, cols], [rows]);
@@ -194,17 +194,18 @@ impl Counting<'_> {
         unit.state += optimizer::state_bytes(self.optimizer, shape);
     }
 
-    /// Trained weights are f32 in memory; frozen matrices become NF4 in memory, or are mapped as they are
-    /// stored, in 4 bits too; what is quantised in a GGUF becomes f32 in memory. Norms and biases are f32.
-    fn weight_bytes(&self, slot: Slot, path: &str, weight: u64, bias: u64) -> WeightBytes {
+    /// Trained weights are f32 in memory; frozen matrices are quantised in memory, or are mapped as they are
+    /// stored, in few bits too; what is quantised in a GGUF becomes f32 in memory. Norms and biases are f32.
+    fn weight_bytes(&self, slot: Slot, path: &str, dims: (usize, usize), bias: u64) -> WeightBytes {
+        let weight = (dims.0 * dims.1) as u64;
         let in_memory = |bytes| WeightBytes { mapped: 0, in_memory: bytes + 4 * bias };
         let mapped = |bytes| WeightBytes { mapped: bytes, in_memory: 4 * bias };
         if let Some(quantizer) = self.quantizer.filter(|q| q.takes(slot, path)) {
-            return in_memory(quantizer.layout.bytes(weight as usize) as u64);
+            return in_memory(quantizer.layout.bytes(dims) as u64);
         }
         let name = format!("{path}.weight");
         if let Some(layout) = (self.packed)(&name) {
-            return mapped(layout.bytes(weight as usize) as u64);
+            return mapped(layout.bytes(dims) as u64);
         }
         let frozen_matrix = !matches!(self.method, Method::Full) && !slot.is_norm();
         match (self.stored)(&name).filter(|_| frozen_matrix) {
