@@ -71,6 +71,12 @@ test('FP4 takes the bytes of NF4', async (t) => {
   t.deepEqual(fp4, nf4)
 })
 
+test('int8 takes a byte of each weight', async (t) => {
+  const { bytes, mapped } = await planned({ ...qlora, quantization: { load_in_8bit: true } })
+  // And an f32 of each row, and the f32 norms.
+  t.true(Math.abs(bytes.weights - mapped.weights - (29_595_009_024 + 4 * 48 * 9 * 7168)) < 4e6)
+})
+
 test('BLOOM with its DeepSpeed file: a card beside a host, and this machine', async (t) => {
   const params = 6_247_456_768
   const card = await planned({ ...full, memory: ['24GiB'] })

@@ -21,7 +21,7 @@ fn parts() -> Vec<Saved> {
     ]
 }
 
-fn open(parts: &[Saved]) -> Result<(TempDir, ModelFiles), (TempDir, FormatError)> {
+fn open(parts: &[Saved]) -> (TempDir, Result<ModelFiles, FormatError>) {
     let views = parts.iter().map(|(name, dtype, shape, data)| {
         let view = TensorView::new(*dtype, shape.clone(), data).expect("a tensor");
         (format!("{MODULE}.{name}"), view)
@@ -29,17 +29,16 @@ fn open(parts: &[Saved]) -> Result<(TempDir, ModelFiles), (TempDir, FormatError)
     let folder = TempDir::new();
     folder.write("config.json", "{\"model_type\": \"llama\"}");
     folder.write("model.safetensors", safetensors::serialize(views, None).expect("bytes"));
-    match ModelFiles::open(&folder.0) {
-        Ok(files) => Ok((folder, files)),
-        Err(error) => Err((folder, error)),
-    }
+    let files = ModelFiles::open(&folder.0);
+    (folder, files)
 }
 
 /// What is said of the parts after a change, without its place.
 fn refused(change: impl FnOnce(&mut Vec<Saved>)) -> String {
     let mut parts = parts();
     change(&mut parts);
-    let (folder, error) = open(&parts).err().expect("the file is damaged");
+    let (folder, opened) = open(&parts);
+    let error = opened.expect_err("the file is damaged");
     assert_eq!(error.code(), Code::ModelFiles);
     assert!(!error.hint().is_empty());
     let path = folder.0.join("model.safetensors");
@@ -52,7 +51,8 @@ fn refused(change: impl FnOnce(&mut Vec<Saved>)) -> String {
 fn whole_parts_are_one_matrix() {
     let mut parts = parts();
     for _ in 0..2 {
-        let (_folder, files) = open(&parts).map_err(|(_, error)| error).expect("opens");
+        let (_folder, files) = open(&parts);
+        let files = files.expect("opens");
         let [info] = files.tensors() else { panic!("{:?}", files.tensors()) };
         assert_eq!((info.shape.as_slice(), info.dtype), (&[2, 3][..], StoredDtype::Int8));
         assert_eq!(files.layout(&info.name), Some(Layout::Int8));
