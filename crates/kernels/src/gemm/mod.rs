@@ -21,6 +21,8 @@ mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 #[cfg(target_arch = "x86_64")]
+mod x86_int8;
+#[cfg(target_arch = "x86_64")]
 mod x86_pack;
 #[cfg(target_arch = "x86_64")]
 mod x86_strip;

@@ -9,6 +9,7 @@
 
 use super::Elements;
 use super::source::Source;
+use crate::int8;
 use crate::nf4::{CodeOps, PlainCodes};
 use std::ops::Range;
 
@@ -140,6 +141,21 @@ pub(super) trait PackOps: Copy {
     #[inline(always)]
     fn codes(self) -> impl CodeOps {
         PlainCodes
+    }
+
+    /// `out[i]`: the bits of the value of `codes[i]`, all of one row.
+    #[inline(always)]
+    fn int8(self, codes: &[i8], absmax: f32, out: &mut [u32]) {
+        int8::read_run(codes, absmax, out, f32::to_bits);
+    }
+
+    /// The same as pairs: `out` is half as long as `codes`.
+    #[inline(always)]
+    fn int8_pairs(self, codes: &[i8], absmax: f32, out: &mut [u32]) {
+        let mut values = [0.0; 2 * STAGE];
+        let values = &mut values[..codes.len()];
+        int8::read_run(codes, absmax, values, |value| value);
+        self.pairs(values, out);
     }
 
     /// `out[i]` becomes the pair of `from[2i]` and `from[2i + 1]`.

@@ -114,16 +114,19 @@ impl Source for Nf4Blocks<'_> {
 
 impl Source for Int8Rows<'_> {
     #[inline(always)]
-    fn read(self, _: impl PackOps, start: usize, out: &mut [u32]) {
-        Int8Rows::read(&self, start, out, f32::to_bits);
+    fn read(self, ops: impl PackOps, start: usize, out: &mut [u32]) {
+        match self.run(start, out.len()) {
+            Some((codes, absmax)) => ops.int8(codes, absmax, out),
+            None => Int8Rows::read(&self, start, out, f32::to_bits),
+        }
     }
 
     #[inline(always)]
     fn read_pairs(self, ops: impl PackOps, start: usize, out: &mut [u32]) {
-        let mut values = [0.0; 2 * STAGE];
-        let values = &mut values[..2 * out.len()];
-        Int8Rows::read(&self, start, values, |value| value);
-        ops.pairs(values, out);
+        match self.run(start, 2 * out.len()) {
+            Some((codes, absmax)) => ops.int8_pairs(codes, absmax, out),
+            None => read_and_round(self, ops, start, out),
+        }
     }
 }
 

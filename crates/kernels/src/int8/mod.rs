@@ -23,6 +23,8 @@ use std::ops::Range;
 
 /// The magnitude of the code of a row's largest value.
 const CODE_MAX: f32 = 127.0;
+/// What a code times its maximum is multiplied by.
+pub(crate) const RECIPROCAL: f32 = 1.0 / CODE_MAX;
 
 /// Rows of codes with their maxima, where they lie. All lengths fit each other: `new` has checked them.
 #[derive(Clone, Copy, Debug)]
@@ -70,35 +72,50 @@ impl<'a> Int8Rows<'a> {
         self.codes.as_ptr().wrapping_add(self.first).cast()
     }
 
-    /// The `out.len()` values from `start` on, each as `to` makes it.
+    /// The codes of `len` elements from `start` on and their maximum, where they lie in one row: as all runs of
+    /// a matrix do that is packed whole.
+    #[inline(always)]
+    pub(crate) fn run(&self, start: usize, len: usize) -> Option<(&'a [i8], f32)> {
+        assert!(start + len <= self.len);
+        if len == 0 {
+            return Some((&[], 0.0)); // perhaps behind the last row
+        }
+        let at = self.first + start;
+        let (row, inside) = self.cols.divide(at);
+        let fits = inside + len <= self.cols.divisor;
+        fits.then(|| (&self.codes[at..at + len], self.absmax[row]))
+    }
+
+    /// The `out.len()` values from `start` on, each as `to` makes it, in whatever rows they lie.
     #[inline(always)]
     pub(crate) fn read<T>(&self, start: usize, out: &mut [T], to: impl Fn(f32) -> T) {
-        assert!(start + out.len() <= self.len);
-        if out.is_empty() {
-            return; // perhaps behind the last row
+        match self.run(start, out.len()) {
+            Some((codes, absmax)) => read_run(codes, absmax, out, to),
+            None => self.read_rows(start, out, to),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read_rows<T>(&self, start: usize, out: &mut [T], to: impl Fn(f32) -> T) {
         let mut at = self.first + start;
         let (row, inside) = self.cols.divide(at);
-        let left = self.cols.divisor - inside;
-        // Most runs end in their row: as one loop, so that a length that is a constant stays one.
-        if out.len() <= left {
-            return read_run(&self.codes[at..at + out.len()], self.absmax[row], out, to);
-        }
-        let (head, rest) = out.split_at_mut(left);
-        read_run(&self.codes[at..at + left], self.absmax[row], head, &to);
-        at += left;
-        for (run, &absmax) in rest.chunks_mut(self.cols.divisor).zip(&self.absmax[row + 1..]) {
-            read_run(&self.codes[at..at + run.len()], absmax, run, &to);
+        let cols = self.cols.divisor;
+        let (head, rest) = out.split_at_mut(cols - inside);
+        let runs = std::iter::once(head).chain(rest.chunks_mut(cols));
+        for (run, &absmax) in runs.zip(&self.absmax[row..]) {
+            let codes = &self.codes[at..at + run.len()];
             at += run.len();
+            read_run(codes, absmax, run, &to);
         }
     }
 }
 
 /// Values of one row.
 #[inline(always)]
-fn read_run<T>(codes: &[i8], absmax: f32, out: &mut [T], to: impl Fn(f32) -> T) {
+pub(crate) fn read_run<T>(codes: &[i8], absmax: f32, out: &mut [T], to: impl Fn(f32) -> T) {
     for (out, &code) in out.iter_mut().zip(codes) {
-        *out = to(f32::from(code) * absmax * (1.0 / CODE_MAX));
+        *out = to(f32::from(code) * absmax * RECIPROCAL);
     }
 }
 
