@@ -1,5 +1,6 @@
-// `nf4`: unpacking NF4 beside memcpy, quantising beside a loop over the same bytes, both beside bitsandbytes on the CPU.
-// crates/kernels/examples/nf4_bench.rs and bench/interop/nf4.py measure; this file builds, runs and reads them.
+// `nf4`: unpacking NF4 beside memcpy and beside writing alone, quantising beside a loop over the same bytes, both beside
+// bitsandbytes on the CPU. crates/kernels/examples/nf4_bench.rs and bench/interop/nf4.py measure; this file builds, runs
+// and reads them.
 
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'

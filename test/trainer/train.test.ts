@@ -113,22 +113,29 @@ test('where the quantised weights came from, or are kept, is said', async (t) =>
   const said = async (
     outcome: 'read' | 'written' | 'failed',
     reason: string | null = null,
+    removed = 0,
     more: object = {},
   ) => {
-    const info = { quantizedCache: { path: '/kept', bytes: 3 << 20, outcome, reason } }
+    const cache = { path: '/kept', bytes: 3 << 20, outcome, reason, removed, removedBytes: removed << 20 }
+    const info = { quantizedCache: cache }
     const events = await collect(recordedEngine({ info }).engine, { ...base(t), ...more })
     return ofType(events, 'notice').map(({ message }) => message)
   }
   const weights = 'the weights in 4 bits (3.0 MiB)'
   t.deepEqual(await said('read'), [`${weights} come from /kept`])
-  t.deepEqual(await said('written'), [
-    `${weights} are kept for the next start in /kept (quantized_cache_dir)`,
+  const kept = `${weights} are kept for the next start in /kept (quantized_cache_dir)`
+  t.deepEqual(await said('written'), [kept])
+  t.deepEqual(await said('written', null, 1), [kept, '1 old entry (1.0 MiB) made room there'])
+  t.deepEqual(await said('written', '/old: no permission', 2), [
+    kept,
+    '2 old entries (2.0 MiB) made room there',
+    'an old entry could not be removed: /old: no permission',
   ])
   t.deepEqual(await said('failed', 'disk full'), [
     `${weights} could not be kept for the next start: disk full`,
   ])
   const int8 = { lora: { r: 2, target_modules: ['q_proj'] }, quantization: { load_in_8bit: true } }
-  t.deepEqual(await said('read', null, int8), ['the weights in 8 bits (3.0 MiB) come from /kept'])
+  t.deepEqual(await said('read', null, 0, int8), ['the weights in 8 bits (3.0 MiB) come from /kept'])
 })
 
 test('each row is trained on once in an epoch, in an order of its own each epoch', async (t) => {

@@ -4,7 +4,7 @@
 import type { EncodedRows, Tokenizer } from '../native/contract.js'
 import { LoraTrainError, unwrap } from '../native/errors.js'
 import { readRows } from './read_rows.js'
-import { type PromptTemplate, renderRows } from './template.js'
+import { type PromptTemplate, type RowTexts, renderRows } from './template.js'
 
 /** The label of a position that is not supervised. */
 export const IGNORED = -100
@@ -38,15 +38,28 @@ export interface ReadOptions {
 }
 
 /**
- * Reads, renders and tokenises the rows of a file: source and target together, the end token appended.
+ * Reads and renders the rows of a file: what of `readTokenRows` asks for no tokenizer.
  *
- * Throws `DATA` for what `readRows`, `renderRows` and `usableRows` refuse, and what the tokenizer reports.
+ * Throws `DATA` for what `readRows` and `renderRows` refuse.
+ */
+export const readTexts = async ({
+  path,
+  template,
+}: Pick<ReadOptions, 'path' | 'template'>): Promise<RowTexts> =>
+  renderRows(path, await readRows(path), template)
+
+/**
+ * Reads, renders and tokenises the rows of a file: source and target together, the end token appended. `texts` are
+ * those of `readTexts`, where they are there already.
+ *
+ * Throws `DATA` for what `readTexts` and `usableRows` refuse, and what the tokenizer reports.
  */
 export const readTokenRows = async (
   tokenizer: Pick<Tokenizer, 'encodeRows'>,
   { path, template, modelMaxLength, trainOnSource }: ReadOptions,
+  texts: Promise<RowTexts> = readTexts({ path, template }),
 ): Promise<{ rows: TokenRows; statistics: RowStatistics }> => {
-  const { sources, targets } = renderRows(path, await readRows(path), template)
+  const { sources, targets } = await texts
   const encoded = unwrap(
     await tokenizer.encodeRows(sources, targets, {
       modelMaxLength,
@@ -111,11 +124,13 @@ export const refuseUnknownTokens = (
   vocabSize: number,
 ): void => {
   for (const row of usable) {
-    const id = ids.subarray(offsets[row], offsets[row + 1]).find((token) => token >= vocabSize)
-    if (id === undefined) continue
+    const end = offsets[row + 1] ?? 0
+    let at = offsets[row] ?? 0
+    while (at < end && (ids[at] ?? 0) < vocabSize) at += 1
+    if (at === end) continue
     throw new LoraTrainError(
       'DATA',
-      `${path}: row ${row + 1} has the token ${id}; the model's vocabulary has ${vocabSize} tokens, from 0`,
+      `${path}: row ${row + 1} has the token ${ids[at]}; the model's vocabulary has ${vocabSize} tokens, from 0`,
       'Use the tokenizer that belongs to the model.',
     )
   }

@@ -254,8 +254,11 @@ export interface SessionInfo {
     path: string
     bytes: number
     outcome: 'read' | 'written' | 'failed'
-    /** Why nothing could be kept. */
+    /** Why nothing could be kept; where something was, why an old entry could not be removed. */
     reason: string | null
+    /** Old entries that made room for this one. */
+    removed: number
+    removedBytes: number
   } | null
   /** Tensors of the files that the architecture has no place for: they are not read. */
   unusedTensors: string[]

@@ -45,7 +45,8 @@ const otherThan = (
 /** Where the quantised weights came from, or are kept for the next start. */
 const cacheNotices = ({ quantizedCache }: SessionInfo, { quantization }: Config): string[] => {
   if (quantizedCache === null) return []
-  const { path, bytes, outcome, reason } = quantizedCache
+  const { path, bytes, outcome, reason, removed, removedBytes } = quantizedCache
+  const old = removed === 1 ? '1 old entry' : `${removed} old entries`
   const bits = quantization?.load_in_8bit === true ? 8 : 4
   const weights = `the weights in ${bits} bits (${formatBytes(bytes)})`
   return [
@@ -54,6 +55,8 @@ const cacheNotices = ({ quantizedCache }: SessionInfo, { quantization }: Config)
       .with('written', () => `${weights} are kept for the next start in ${path} (quantized_cache_dir)`)
       .with('failed', () => `${weights} could not be kept for the next start: ${reason}`)
       .exhaustive(),
+    ...(removed === 0 ? [] : [`${old} (${formatBytes(removedBytes)}) made room there`]),
+    ...(outcome === 'written' && reason !== null ? [`an old entry could not be removed: ${reason}`] : []),
   ]
 }
 

@@ -3,7 +3,7 @@
 
 import { type Config, engineOptions, formatBytes, missing, namedTokensOf } from '../config/index.js'
 import type { Padding } from '../data/batches.js'
-import { readTokenRows, refuseUnknownTokens, type TokenRows, usableRows } from '../data/encode.js'
+import { readTexts, readTokenRows, refuseUnknownTokens, type TokenRows, usableRows } from '../data/encode.js'
 import { type NamedTokenizer, openNamedTokenizer } from '../data/tokenizer.js'
 import { localConfig, type Need } from '../hub/resolve.js'
 import type {
@@ -147,7 +147,8 @@ async function* prepare(
   // The adapter names the model as the config does; everything else reads the paths.
   const local = yield* download(config, rows ? ['model'] : ['model', 'tokenizer'], signal)
   // Reading the rows may take long: what is wrong with the model's files is said before.
-  unwrap(await unlessCancelled(signal, engine.plan(JSON.stringify(engineOptions(local)))))
+  const unkept = JSON.stringify({ ...engineOptions(local), quantizedCache: null })
+  unwrap(await unlessCancelled(signal, engine.plan(unkept)))
   throwIfCancelled(signal)
   const data = yield* rows ? givenData(rows) : readData(engine, config, local, signal)
   const { lengthMax, vocabulary } = data
@@ -212,6 +213,9 @@ async function* readData(
 ): AsyncGenerator<TrainEvent, RunData> {
   const { data_path: path, eval_data_path: evalPath, template, model_max_length: modelMaxLength } = local
   if (path === null) throw missing('data_path')
+  // Read while the tokenizer is opened, on another thread. What is wrong with them is said after what is wrong with it.
+  const texts = readTexts({ path, template })
+  texts.catch(() => undefined)
   const tokenizerPath = local.tokenizer_name ?? local.model_name_or_path
   const { tokenizer, vocabulary, notices } = await unlessCancelled(
     signal,
@@ -221,7 +225,7 @@ async function* readData(
   const options = { template, modelMaxLength, trainOnSource: config.train_on_source }
 
   throwIfCancelled(signal)
-  const train = await unlessCancelled(signal, readTokenRows(tokenizer, { path, ...options }))
+  const train = await unlessCancelled(signal, readTokenRows(tokenizer, { path, ...options }, texts))
   yield dataEvent('train', path, train)
   throwIfCancelled(signal)
   let evaluation: TokenRows | null = null

@@ -9,7 +9,7 @@ use engine::decoder::{self, MicroBatch};
 use engine::formats::ModelFiles;
 use engine::model::quantize::{QuantType, QuantizationOptions};
 use engine::model::{self, LoadOptions, Method, Model};
-use engine::optimizer::{Kind, OptimizerOptions};
+use engine::optimizer::OptimizerOptions;
 use engine::signal::Signal;
 use engine::train::Trainer;
 use serde_json::Value;
@@ -17,17 +17,7 @@ use std::path::Path;
 
 /// What the references' AdamW was given.
 fn optimizer() -> OptimizerOptions {
-    OptimizerOptions {
-        kind: Kind::Adamw,
-        paged: false,
-        state_dir: None,
-        beta1: 0.9,
-        beta2: 0.999,
-        eps: 1e-8,
-        weight_decay: 0.01,
-        max_grad_norm: 0.0,
-        decay_all: true,
-    }
+    OptimizerOptions { weight_decay: 0.01, decay_all: true, ..OptimizerOptions::adamw() }
 }
 const LEARNING_RATE: f64 = 1e-3;
 

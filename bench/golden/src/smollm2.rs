@@ -10,7 +10,7 @@ use engine::formats::ModelFiles;
 use engine::generate::{GenerateOptions, generate};
 use engine::model::{self, LoadOptions, Method, Model};
 use engine::ops::elementwise;
-use engine::optimizer::{Kind, OptimizerOptions};
+use engine::optimizer::OptimizerOptions;
 use engine::signal::Signal;
 use engine::tokenizer::TextTokenizer;
 use engine::train::Trainer;
@@ -54,17 +54,7 @@ struct Greedy {
 /// lr 2e-4, no weight decay, for 8 steps.
 const LEARNING_RATE: f64 = 2e-4;
 fn optimizer() -> OptimizerOptions {
-    OptimizerOptions {
-        kind: Kind::Adamw,
-        paged: false,
-        state_dir: None,
-        beta1: 0.9,
-        beta2: 0.999,
-        eps: 1e-8,
-        weight_decay: 0.0,
-        max_grad_norm: 0.0,
-        decay_all: false,
-    }
+    OptimizerOptions::adamw()
 }
 
 /// Where the GGUF is: `LORA_TRAIN_SMOLLM2`.

@@ -7,7 +7,7 @@ use engine::formats::ModelFiles;
 use engine::formats::peft::{Bias, Modules};
 use engine::model::adapter::LoraOptions;
 use engine::model::{self, LoadOptions, Method, adapter_files};
-use engine::optimizer::{Kind, OptimizerOptions};
+use engine::optimizer::OptimizerOptions;
 use engine::signal::Signal;
 use engine::train::Trainer;
 use golden::Batch;
@@ -60,17 +60,8 @@ fn train_and_save(base: &Path, out: &Path, batch: &Batch) -> Vec<f32> {
         modules_to_save: vec!["lm_head".into()],
         use_rslora: true,
     });
-    let options = OptimizerOptions {
-        kind: Kind::Adamw,
-        paged: false,
-        state_dir: None,
-        beta1: 0.9,
-        beta2: 0.999,
-        eps: 1e-8,
-        weight_decay: 0.01,
-        max_grad_norm: 1.0,
-        decay_all: false,
-    };
+    let options =
+        OptimizerOptions { weight_decay: 0.01, max_grad_norm: 1.0, ..OptimizerOptions::adamw() };
     let files = ModelFiles::open(base).expect("the golden opens");
     let load = LoadOptions { method: &lora, quantization: None, seed: 1 };
     let mut model = model::load(&Ctx::cpu(Precision::F32), &files, load, &Signal::default())

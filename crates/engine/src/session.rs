@@ -3,6 +3,7 @@
 use crate::checkpoint;
 use crate::ctx::{Ctx, Precision};
 use crate::decoder::MicroBatch;
+use crate::decoder::passes::{pass_tokens, passes};
 use crate::error::{Code, Result};
 use crate::families;
 use crate::formats::{Described, ModelFiles};
@@ -137,12 +138,10 @@ impl Session {
         if let Some(tensors) = adapter {
             adapter_files::load_into(&mut model, &tensors)?;
         }
-        let trainer = Trainer::watched(
-            &model,
-            &options.optimizer,
-            (options.seed, plan.recomputed_blocks),
-            signal,
-        )?;
+        let blocks = plan.recomputed_blocks;
+        let mut trainer =
+            Trainer::watched(&model, &options.optimizer, (options.seed, blocks), signal)?;
+        trainer.pass_tokens = pass_tokens(options.plan.seq_length, options.plan.micro_batch);
         let linears: Vec<String> =
             model.block_linears().map(|linear| linear.name.clone()).collect();
         let info = SessionInfo {
@@ -182,8 +181,8 @@ impl Session {
     /// `(summed loss, supervised tokens)`, without a step.
     pub fn evaluate(&mut self, micros: &[MicroBatch]) -> Result<(f64, usize)> {
         let mut sum = (0.0, 0);
-        for micro in micros {
-            let (loss, tokens) = train::evaluate(&mut self.model, micro, &self.signal)?;
+        for pass in passes(micros, self.trainer.pass_tokens) {
+            let (loss, tokens) = train::evaluate(&mut self.model, &pass, &self.signal)?;
             sum = (sum.0 + loss, sum.1 + tokens);
         }
         Ok(sum)

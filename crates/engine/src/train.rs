@@ -1,7 +1,8 @@
-//! One optimizer step: forward and backward of every micro-batch, the norm of all gradients, the update. Nothing of a step is kept when it fails or is cancelled: weights change only at its end.
+//! One optimizer step: forward and backward of all sequences, in passes, the norm of all gradients, the update. Nothing of a step is kept when it fails or is cancelled: weights change only at its end.
 
 use crate::Result;
 use crate::ctx::write;
+use crate::decoder::passes::{PASS_TOKENS, passes};
 use crate::decoder::{self, MicroBatch, StepKey, Training};
 use crate::error::Code;
 use crate::model::Model;
@@ -50,6 +51,8 @@ pub struct Trainer {
     pub seed: u64,
     /// Blocks that backward computes again from their input.
     pub recomputed_blocks: usize,
+    /// Tokens of a pass at most.
+    pub pass_tokens: usize,
     /// Steps taken so far.
     pub step: u64,
 }
@@ -83,7 +86,7 @@ impl Trainer {
         signal: &Signal,
     ) -> Result<Trainer> {
         let optimizer = Optimizer::new(model, options, signal)?;
-        Ok(Trainer { optimizer, seed, recomputed_blocks, step: 0 })
+        Ok(Trainer { optimizer, seed, recomputed_blocks, pass_tokens: PASS_TOKENS, step: 0 })
     }
 
     /// Takes one step at `learning_rate`.
@@ -94,7 +97,6 @@ impl Trainer {
         learning_rate: f64,
         signal: &Signal,
     ) -> Result<StepReport> {
-        signal.begin(2 * (micros.len() * model.blocks.len()) as u64);
         let (loss, supervised_tokens) = self.gradients(model, micros, signal)?;
         let grad_norm = self.grad_norm(model)?;
         self.optimizer.update(model, learning_rate, grad_norm, self.step + 1)?;
@@ -119,14 +121,16 @@ impl Trainer {
         for param in &model.params {
             write(&param.grad, |grad| grad.fill(0.0))?;
         }
+        let passes = passes(micros, self.pass_tokens);
+        signal.begin(2 * (passes.len() * model.blocks.len()) as u64);
         let mut loss_sum = 0.0;
-        for (micro, batch) in micros.iter().enumerate() {
+        for (pass, batch) in passes.iter().enumerate() {
             if batch.targets().is_empty() {
                 continue; // nothing to learn from: its gradients would be zeros
             }
             let run = Training {
                 dloss: (1.0 / supervised as f64) as f32,
-                key: StepKey { seed: self.seed, step, micro: micro as u32 },
+                key: StepKey { seed: self.seed, step, pass: pass as u32 },
                 recomputed_blocks: self.recomputed_blocks,
                 signal,
             };

@@ -10,7 +10,7 @@ use engine::formats::write::{TensorBytes, save_safetensors};
 use engine::formats::{ModelFiles, StoredDtype};
 use engine::model::adapter::LoraOptions;
 use engine::model::{self, LoadOptions, Method, Model};
-use engine::optimizer::{Kind, OptimizerOptions};
+use engine::optimizer::OptimizerOptions;
 use engine::signal::Signal;
 use engine::train::Trainer;
 use std::collections::BTreeMap;
@@ -55,15 +55,9 @@ impl Run {
         let options = LoadOptions { method, quantization: None, seed };
         let model = model::load(&ctx, &files, options, &Signal::default()).expect("a model");
         let options = OptimizerOptions {
-            kind: Kind::Adamw,
-            paged: false,
-            state_dir: None,
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
             weight_decay: 0.01,
             max_grad_norm: 1.0,
-            decay_all: false,
+            ..OptimizerOptions::adamw()
         };
         // Dropout follows from this seed and the step, so both runs have the same.
         let trainer = Trainer::new(&model, &options, 7, 0).expect("a trainer");

@@ -1,16 +1,14 @@
 //! Training on a model that is quantised to FP4 or int8 while it is loaded, beside training on the values that its
 //! codes stand for: the same losses, to the bit.
 
+mod four_bits;
+
 use engine::ctx::{Ctx, Precision};
-use engine::decoder::MicroBatch;
 use engine::formats::ModelFiles;
-use engine::formats::peft::Bias;
-use engine::model::adapter::LoraOptions;
 use engine::model::quantize::{QuantType, QuantizationOptions};
-use engine::model::{self, LoadOptions, Method, Model};
-use engine::optimizer::{Kind, OptimizerOptions};
+use engine::model::{self, LoadOptions, Model};
 use engine::signal::Signal;
-use engine::train::Trainer;
+use four_bits::{lora, losses};
 use safetensors::{Dtype, tensor::TensorView};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -21,15 +19,7 @@ fn golden() -> PathBuf {
 
 fn load(folder: &Path, precision: Precision, quantization: Option<&QuantizationOptions>) -> Model {
     let files = ModelFiles::open(folder).expect("opens");
-    let method = Method::Lora(LoraOptions {
-        r: 4,
-        lora_alpha: 8.0,
-        lora_dropout: 0.0,
-        target_modules: None,
-        bias: Bias::None,
-        modules_to_save: vec![],
-        use_rslora: false,
-    });
+    let method = lora();
     let load = LoadOptions { method: &method, quantization, seed: 1 };
     model::load(&Ctx::cpu(precision), &files, load, &Signal::default()).expect("loads")
 }
@@ -64,26 +54,6 @@ fn unpacked(name: &str, model: &Model) -> PathBuf {
     let bytes = safetensors::serialize(views, None).expect("bytes");
     std::fs::write(folder.join("model.safetensors"), bytes).expect("written");
     folder
-}
-
-fn losses(mut model: Model) -> Vec<f64> {
-    let options = OptimizerOptions {
-        kind: Kind::Adamw,
-        paged: false,
-        state_dir: None,
-        beta1: 0.9,
-        beta2: 0.999,
-        eps: 1e-8,
-        weight_decay: 0.0,
-        max_grad_norm: 1.0,
-        decay_all: false,
-    };
-    let mut trainer = Trainer::new(&model, &options, 1, 0).expect("a trainer");
-    let ids: Vec<u32> = (0..24).map(|i| i * 5 % 31).collect();
-    let labels = ids.iter().map(|&id| id as i32).collect();
-    let batch = [MicroBatch { ids, labels, seq_starts: vec![0, 24] }];
-    let mut step = || trainer.step(&mut model, &batch, 2e-2, &Signal::default()).expect("a step");
-    (0..12).map(|_| step().loss).collect()
 }
 
 /// The losses of 12 steps in f32, having checked that they, and those in bf16, are those on the values.

@@ -55,13 +55,9 @@ fn optimizer(kind: Kind, paged: bool) -> OptimizerOptions {
     OptimizerOptions {
         kind,
         paged,
-        state_dir: None,
-        beta1: 0.9,
-        beta2: 0.999,
-        eps: 1e-8,
         weight_decay: 0.01,
         max_grad_norm: 0.3,
-        decay_all: false,
+        ..OptimizerOptions::adamw()
     }
 }
 

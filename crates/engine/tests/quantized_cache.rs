@@ -7,8 +7,10 @@ use engine::formats::{ModelFiles, PackedFile, StoredDtype};
 use engine::model::quantize::{QuantType, QuantizationOptions};
 use engine::model::quantized_cache::{CacheOptions, CacheOutcome, CacheReport};
 use engine::model::{self, Given, LoadOptions, Method, Model};
+use engine::session::plan_only;
 use engine::signal::Signal;
 use engine::weight::Weight;
+use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -191,6 +193,69 @@ fn a_damaged_entry_is_removed_and_made_again() {
     fs::copy(&other.path, &report.path).expect("a copy");
     assert_eq!(world.start(&options).1.outcome, CacheOutcome::Written);
     assert_eq!(fs::read(&report.path).expect("the entry"), whole);
+}
+
+/// The plan of the first start holds for the next: only the place changes.
+#[test]
+fn a_plan_tells_that_kept_weights_are_pages_of_a_file() {
+    let world = World::new();
+    let plan = |quantization: &Value, question: Value| {
+        let options = json!({
+            "model": world.model(), "computeDtype": "f32", "seed": 0, "method": { "kind": "none" },
+            "quantization": quantization,
+            "quantizedCache": { "dir": world.0.join("cache") },
+            "optimizer": {
+                "kind": "adamw", "paged": false, "stateDir": null,
+                "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weightDecay": 0.0, "maxGradNorm": 0.0,
+            },
+            "plan": { "seqLength": 16, "microBatch": 1, "gradientAccumulation": 1 },
+            "question": question,
+        });
+        let options = serde_json::from_value(options).expect("the bridge's options");
+        plan_only(&options).expect("a plan")
+    };
+    let in_4_bits = json!({
+        "kind": "fourBits", "quantType": "nf4", "doubleQuant": true, "blockSize": 64,
+        "skipModules": [],
+    });
+    let in_8_bits = json!({ "kind": "int8", "skipModules": [] });
+    for (asked, options) in [(in_4_bits, nf4(true, &[])), (in_8_bits, int8(&[]))] {
+        let first = plan(&asked, Value::Null);
+        let (model, _) = world.start(&options);
+        let kept: usize = model.block_linears().map(|linear| linear.weight.bytes()).sum();
+        let here = json!({ "devices": null, "offload": null });
+        for next in [plan(&asked, Value::Null), plan(&asked, here)] {
+            assert_eq!(next.mapped.weights, first.mapped.weights + kept as u64);
+            assert_eq!((next.bytes, next.peak_bytes), (first.bytes, first.peak_bytes));
+        }
+        let elsewhere = plan(&asked, json!({ "devices": [1u64 << 34], "offload": null }));
+        assert_eq!(elsewhere.mapped, first.mapped);
+    }
+}
+
+#[test]
+fn a_new_entry_removes_those_that_no_start_has_used_for_long() {
+    let world = World::new();
+    let [used, unused, new] = [nf4(true, &[]), nf4(false, &[]), nf4(true, &["o_proj"])];
+    let [used_path, unused_path] = [&used, &unused].map(|options| world.start(options).1.path);
+    let age = |path: &Path, time: SystemTime| {
+        let file = File::options().write(true).open(path).expect("the entry");
+        file.set_modified(time).expect("its time is set");
+    };
+    age(&used_path, SystemTime::UNIX_EPOCH);
+    let (mut mapped, report) = world.start(&used);
+    assert_eq!((report.outcome, report.removed), (CacheOutcome::Read, 0));
+    let (mut still_mapped, report) = world.start(&unused);
+    assert_eq!((report.outcome, report.removed), (CacheOutcome::Read, 0), "nothing new");
+    let expected = [logits(&mut mapped), logits(&mut still_mapped)];
+    age(&unused_path, SystemTime::UNIX_EPOCH);
+    let bytes = fs::metadata(&unused_path).expect("the entry").len();
+
+    let (_, report) = world.start(&new);
+    assert_eq!((report.outcome, report.reason), (CacheOutcome::Written, None));
+    assert_eq!((report.removed, report.removed_bytes), (1, bytes));
+    assert!(used_path.exists() && !unused_path.exists());
+    assert_eq!([logits(&mut mapped), logits(&mut still_mapped)], expected, "what is mapped stays");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use engine::ctx::{Ctx, Precision, read, write};
 use engine::decoder::MicroBatch;
 use engine::formats::ModelFiles;
 use engine::model::{self, LoadOptions, Method, Model};
-use engine::optimizer::{Kind, OptimizerOptions};
+use engine::optimizer::OptimizerOptions;
 use engine::signal::Signal;
 use engine::train::Trainer;
 use engine::{Code, Error};
@@ -16,17 +16,7 @@ fn open() -> (Model, Trainer) {
     let ctx = Ctx::cpu(Precision::F32);
     let load = LoadOptions { method: &Method::Full, quantization: None, seed: 1 };
     let model = model::load(&ctx, &files, load, &Signal::default()).expect("a model");
-    let options = OptimizerOptions {
-        kind: Kind::Adamw,
-        paged: false,
-        state_dir: None,
-        beta1: 0.9,
-        beta2: 0.999,
-        eps: 1e-8,
-        weight_decay: 0.0,
-        max_grad_norm: 0.0,
-        decay_all: false,
-    };
+    let options = OptimizerOptions::adamw();
     let trainer = Trainer::new(&model, &options, 1, 0).expect("a trainer");
     (model, trainer)
 }

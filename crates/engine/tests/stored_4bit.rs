@@ -1,23 +1,22 @@
 //! Models that bitsandbytes saved in 4 bits: values, logits, training and plans on them, against what
 //! PyTorch computes from the same files (`bench/goldens/make_bitsandbytes.py`).
 
+mod four_bits;
+
 use engine::ctx::{Ctx, Precision, read};
 use engine::decoder::{self, MicroBatch};
-use engine::formats::peft::Bias;
 use engine::formats::safetensors::SafetensorsFile;
 use engine::formats::{ModelFiles, Residency, StoredDtype};
-use engine::model::adapter::LoraOptions;
 use engine::model::quantize::{QuantType, QuantizationOptions};
 use engine::model::vocabulary::{SaveEmbeddings, with_saved};
 use engine::model::{self, LoadOptions, Method, Model};
 use engine::nf4::{Nf4Layout, ScaleBits};
-use engine::optimizer::{Kind, OptimizerOptions};
 use engine::options::parse;
 use engine::session::plan_only;
 use engine::signal::Signal;
-use engine::train::Trainer;
 use engine::weight::{Layout, Weight};
 use engine::{Code, Error};
+use four_bits::{lora, losses};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -53,18 +52,6 @@ fn four_bits(files: &ModelFiles, name: &str) -> Nf4Layout {
 fn load(files: &ModelFiles, method: &Method) -> Result<Model, Error> {
     let load = LoadOptions { method, quantization: None, seed: 1 };
     model::load(&Ctx::cpu(Precision::F32), files, load, &Signal::default())
-}
-
-fn lora() -> Method {
-    Method::Lora(LoraOptions {
-        r: 4,
-        lora_alpha: 8.0,
-        lora_dropout: 0.0,
-        target_modules: None,
-        bias: Bias::None,
-        modules_to_save: vec![],
-        use_rslora: false,
-    })
 }
 
 const HEAD: &str = "lm_head.weight";
@@ -123,25 +110,7 @@ fn logits_are_pytorchs() {
 #[test]
 fn an_adapter_trains_on_them() {
     for name in ["nested", "plain"] {
-        let mut model = load(&open(name), &lora()).expect("loads");
-        let options = OptimizerOptions {
-            kind: Kind::Adamw,
-            paged: false,
-            state_dir: None,
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            weight_decay: 0.0,
-            max_grad_norm: 1.0,
-            decay_all: false,
-        };
-        let mut trainer = Trainer::new(&model, &options, 1, 0).expect("a trainer");
-        let ids: Vec<u32> = (0..24).map(|i| i * 5 % 31).collect();
-        let labels = ids.iter().map(|&id| id as i32).collect();
-        let batch = [MicroBatch { ids, labels, seq_starts: vec![0, 24] }];
-        let mut step =
-            || trainer.step(&mut model, &batch, 2e-2, &Signal::default()).expect("a step");
-        let losses: Vec<f64> = (0..12).map(|_| step().loss).collect();
+        let losses = losses(load(&open(name), &lora()).expect("loads"));
         assert!(losses[11] < losses[0] - 0.5, "{name}: {losses:?}");
     }
 }

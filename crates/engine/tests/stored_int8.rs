@@ -1,22 +1,20 @@
 //! A model that is stored as bitsandbytes saves it in 8 bits, beside one that is quantised while it is loaded: the
 //! same bits. How a damaged one is refused, `formats_hostile` tests.
 
+mod four_bits;
+
 use engine::ctx::{Ctx, Precision};
-use engine::decoder::MicroBatch;
-use engine::formats::peft::Bias;
 use engine::formats::{ModelFiles, Residency, StoredDtype};
 use engine::int8::Int8Matrix;
-use engine::model::adapter::LoraOptions;
 use engine::model::quantize::{QuantType, QuantizationOptions};
 use engine::model::vocabulary::{SaveEmbeddings, with_saved};
 use engine::model::{self, LoadOptions, Method, Model};
-use engine::optimizer::{Kind, OptimizerOptions};
 use engine::options::parse;
 use engine::session::plan_only;
 use engine::signal::Signal;
-use engine::train::Trainer;
 use engine::weight::Weight;
 use engine::{Code, Error};
+use four_bits::{lora, losses};
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -117,38 +115,6 @@ fn load(
 ) -> Result<Model, Error> {
     let load = LoadOptions { method, quantization, seed: 1 };
     model::load(&Ctx::cpu(Precision::F32), files, load, &Signal::default())
-}
-
-fn lora() -> Method {
-    Method::Lora(LoraOptions {
-        r: 4,
-        lora_alpha: 8.0,
-        lora_dropout: 0.0,
-        target_modules: None,
-        bias: Bias::None,
-        modules_to_save: vec![],
-        use_rslora: false,
-    })
-}
-
-fn losses(mut model: Model) -> Vec<f64> {
-    let options = OptimizerOptions {
-        kind: Kind::Adamw,
-        paged: false,
-        state_dir: None,
-        beta1: 0.9,
-        beta2: 0.999,
-        eps: 1e-8,
-        weight_decay: 0.0,
-        max_grad_norm: 1.0,
-        decay_all: false,
-    };
-    let mut trainer = Trainer::new(&model, &options, 1, 0).expect("a trainer");
-    let ids: Vec<u32> = (0..24).map(|i| i * 5 % 31).collect();
-    let labels = ids.iter().map(|&id| id as i32).collect();
-    let batch = [MicroBatch { ids, labels, seq_starts: vec![0, 24] }];
-    let mut step = || trainer.step(&mut model, &batch, 2e-2, &Signal::default()).expect("a step");
-    (0..6).map(|_| step().loss).collect()
 }
 
 #[test]

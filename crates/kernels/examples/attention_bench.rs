@@ -3,8 +3,11 @@
 //! `attention_bench [--json] [--isa NAME] [--threads N] [--only NAME]`. Only visible scores are
 //! counted, half of each sequence's square: two products of D in forward, five in backward.
 
+use half::bf16;
 use kernels::Isa;
-use kernels::attention::{AttentionShape, Gradients, backward, decode, forward};
+use kernels::attention::{
+    AttentionShape, Gradients, backward, backward_bf16, decode, forward, forward_bf16,
+};
 use kernels::gemm::Precision;
 use kernels::peak::peak_gflops;
 use std::time::Instant;
@@ -101,16 +104,30 @@ fn measure(isa: Isa, precision: Precision, case: &Case) -> Vec<(&'static str, f6
     };
     let (q, k, v, dout) =
         (values(heads, 37), values(kv_heads, 41), values(kv_heads, 43), values(heads, 47));
-    let (mut out, mut lse) = (vec![0.0; q.len()], vec![0.0; n * heads]);
+    let narrow = |x: &[f32]| -> Vec<bf16> { x.iter().map(|&x| bf16::from_f32(x)).collect() };
+    let (q16, k16, v16) = (narrow(&q), narrow(&k), narrow(&v));
+    let (mut out, mut out16) = (vec![0.0; q.len()], vec![bf16::ZERO; q.len()]);
+    let mut lse = vec![0.0; n * heads];
     let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; k.len()]);
     let scores = (case.n_sequences * heads * case.len * (case.len + 1) / 2) as f64;
     let product = 2.0 * scores * case.head_dim as f64;
 
-    let forward_s =
-        best_s(|| forward(isa, precision, &shape, &starts, &q, &k, &v, &mut out, &mut lse));
+    let forward_s = best_s(|| match precision {
+        Precision::F32 => forward(isa, &shape, &starts, &q, &k, &v, &mut out, &mut lse),
+        Precision::Bf16 => {
+            forward_bf16(isa, &shape, &starts, &q16, &k16, &v16, &mut out16, &mut lse);
+        }
+    });
     let backward_s = best_s(|| {
         let grads = Gradients { dq: &mut dq, dk: &mut dk, dv: &mut dv };
-        backward(isa, precision, &shape, &starts, &q, &k, &v, &out, &lse, &dout, grads);
+        match precision {
+            Precision::F32 => {
+                backward(isa, &shape, &starts, &q, &k, &v, &out, &lse, &dout, grads);
+            }
+            Precision::Bf16 => {
+                backward_bf16(isa, &shape, &starts, &q16, &k16, &v16, &out16, &lse, &dout, grads);
+            }
+        }
     });
     let mut passes = vec![
         ("forward", 2.0 * product / forward_s / 1e9, forward_s),

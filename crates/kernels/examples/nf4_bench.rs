@@ -1,5 +1,5 @@
 //! NF4's speed beside the memory's, measured in the same run: unpacking beside a copy that writes the
-//! same bytes, quantising beside a loop that reads and writes the same bytes.
+//! same bytes and beside writing them alone, quantising beside a loop that reads and writes the same bytes.
 //!
 //! `nf4_bench [--json] [--isa NAME]… [--threads N] [--seconds S] [WORD…]`. Each case runs on N threads and on
 //! one, in turn with its limit. Each figure is the best of the repetitions that fit S seconds.
@@ -65,7 +65,7 @@ impl Figure {
             );
         } else {
             println!(
-                "{case:26} {threads:2} threads {value:8.2} {unit:10}  {:4.2} × {limit:8.2} {limit_name}  {isa}",
+                "{case:30} {threads:2} threads {value:8.2} {unit:10}  {:4.2} × {limit:8.2} {limit_name}  {isa}",
                 value / limit
             );
         }
@@ -142,11 +142,15 @@ const BF16: f64 = 2e-9 * N as f64;
 const F32: f64 = 4e-9 * N as f64;
 const VALUES: f64 = 1e-6 * N as f64;
 
-const CASES: [(&str, &str, f64, &str); 8] = [
+const CASES: [(&str, &str, f64, &str); 12] = [
     ("unpack to bf16, plain", "GB/s", BF16, "memcpy"),
+    ("unpack to bf16, plain, stores", "GB/s", BF16, "writing alone"),
     ("unpack to bf16, nested", "GB/s", BF16, "memcpy"),
+    ("unpack to bf16, nested, stores", "GB/s", BF16, "writing alone"),
     ("unpack to f32, plain", "GB/s", F32, "memcpy"),
+    ("unpack to f32, plain, stores", "GB/s", F32, "writing alone"),
     ("unpack to f32, nested", "GB/s", F32, "memcpy"),
+    ("unpack to f32, nested, stores", "GB/s", F32, "writing alone"),
     ("quantise f32, plain", "M values/s", VALUES, "the same bytes"),
     ("quantise f32, nested", "M values/s", VALUES, "the same bytes"),
     ("quantise bf16, plain", "M values/s", VALUES, "the same bytes"),
@@ -199,14 +203,21 @@ impl Memory {
         let Memory { wide, half, wide_out, half_out, packed, scratch } = self;
         let mut row = figures.iter_mut();
         for blocks in [packed.plain(), packed.nested()] {
-            let Some(figure) = row.next() else { return };
+            let (Some(figure), Some(stores)) = (row.next(), row.next()) else { return };
             figure.limit_times.push(time(pool, || copy(half, half_out)));
-            figure.times.push(time(pool, || nf4::unpack_bf16(isa, blocks, half_out)));
+            // As many bytes.
+            stores.limit_times.push(time(pool, || nf4::write_alone(&mut wide_out[..N / 2])));
+            let taken = time(pool, || nf4::unpack_bf16(isa, blocks, half_out));
+            figure.times.push(taken);
+            stores.times.push(taken);
         }
         for blocks in [packed.plain(), packed.nested()] {
-            let Some(figure) = row.next() else { return };
+            let (Some(figure), Some(stores)) = (row.next(), row.next()) else { return };
             figure.limit_times.push(time(pool, || copy(wide, wide_out)));
-            figure.times.push(time(pool, || nf4::unpack(isa, blocks, wide_out)));
+            stores.limit_times.push(time(pool, || nf4::write_alone(wide_out)));
+            let taken = time(pool, || nf4::unpack(isa, blocks, wide_out));
+            figure.times.push(taken);
+            stores.times.push(taken);
         }
         for nested in [false, true] {
             let Some(figure) = row.next() else { return };

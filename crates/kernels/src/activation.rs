@@ -7,11 +7,13 @@
 //! gated   y = f(gate) · up        dgate = dy · up · f'(gate)        dup = dy · f(gate)
 //! plain   y = f(x)                dx = dy · f'(x)
 //! ```
-//! Shapes: all of a function's slices have one length.
+//! Shapes: all of a function's slices have one length. In bf16 a value is widened when it is read and
+//! rounded once when it is written.
 
 use crate::Isa;
 use crate::blocks::ELEMENTS;
 use crate::simd::{erf, exp, shells, tanh};
+use crate::value::Value;
 use rayon::prelude::*;
 use std::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 
@@ -24,23 +26,23 @@ pub enum Activation {
 }
 
 /// `y = f(x)`.
-pub fn plain_forward(isa: Isa, f: Activation, x: &[f32], y: &mut [f32]) {
+pub fn plain_forward<T: Value>(isa: Isa, f: Activation, x: &[T], y: &mut [T]) {
     assert_eq!(x.len(), y.len(), "plain_forward: x and y differ in length");
     y.par_chunks_mut(ELEMENTS)
         .zip(x.par_chunks(ELEMENTS))
         .for_each(|(y, x)| plain_forward_block(isa, f, x, y));
 }
 
-/// `dx = dy · f'(x)`.
-pub fn plain_backward(isa: Isa, f: Activation, dy: &[f32], x: &[f32], dx: &mut [f32]) {
-    assert!(dy.len() == dx.len() && x.len() == dx.len(), "plain_backward: lengths differ");
-    dx.par_chunks_mut(ELEMENTS)
-        .zip(dy.par_chunks(ELEMENTS).zip(x.par_chunks(ELEMENTS)))
-        .for_each(|(dx, (dy, x))| plain_backward_block(isa, f, dy, x, dx));
+/// `x` becomes `dx = dy · f'(x)`.
+pub fn plain_backward<T: Value>(isa: Isa, f: Activation, dy: &[f32], x: &mut [T]) {
+    assert_eq!(x.len(), dy.len(), "plain_backward: x and dy differ in length");
+    x.par_chunks_mut(ELEMENTS)
+        .zip(dy.par_chunks(ELEMENTS))
+        .for_each(|(x, dy)| plain_backward_block(isa, f, dy, x));
 }
 
 /// `y = f(gate) · up`.
-pub fn gated_forward(isa: Isa, f: Activation, gate: &[f32], up: &[f32], y: &mut [f32]) {
+pub fn gated_forward<T: Value>(isa: Isa, f: Activation, gate: &[T], up: &[T], y: &mut [T]) {
     assert!(gate.len() == y.len() && up.len() == y.len(), "gated_forward: lengths differ");
     y.par_chunks_mut(ELEMENTS)
         .zip(gate.par_chunks(ELEMENTS).zip(up.par_chunks(ELEMENTS)))
@@ -48,7 +50,7 @@ pub fn gated_forward(isa: Isa, f: Activation, gate: &[f32], up: &[f32], y: &mut 
 }
 
 /// `gate` becomes `dgate = dy · up · f'(gate)`, `up` becomes `dup = dy · f(gate)`.
-pub fn gated_backward(isa: Isa, f: Activation, dy: &[f32], gate: &mut [f32], up: &mut [f32]) {
+pub fn gated_backward<T: Value>(isa: Isa, f: Activation, dy: &[f32], gate: &mut [T], up: &mut [T]) {
     assert!(gate.len() == dy.len() && up.len() == dy.len(), "gated_backward: lengths differ");
     let values = gate.par_chunks_mut(ELEMENTS).zip(up.par_chunks_mut(ELEMENTS));
     dy.par_chunks(ELEMENTS).zip(values).for_each(|(dy, (gate, up))| {
@@ -57,10 +59,10 @@ pub fn gated_backward(isa: Isa, f: Activation, dy: &[f32], gate: &mut [f32], up:
 }
 
 shells! {
-    fn plain_forward_block(f: Activation, x: &[f32], y: &mut [f32]) = plain_forward_body;
-    fn plain_backward_block(f: Activation, dy: &[f32], x: &[f32], dx: &mut [f32]) = plain_backward_body;
-    fn gated_forward_block(f: Activation, gate: &[f32], up: &[f32], y: &mut [f32]) = gated_forward_body;
-    fn gated_backward_block(f: Activation, dy: &[f32], gate: &mut [f32], up: &mut [f32]) = gated_backward_body;
+    fn plain_forward_block<T: Value>(f: Activation, x: &[T], y: &mut [T]) = plain_forward_body;
+    fn plain_backward_block<T: Value>(f: Activation, dy: &[f32], x: &mut [T]) = plain_backward_body;
+    fn gated_forward_block<T: Value>(f: Activation, gate: &[T], up: &[T], y: &mut [T]) = gated_forward_body;
+    fn gated_backward_block<T: Value>(f: Activation, dy: &[f32], gate: &mut [T], up: &mut [T]) = gated_backward_body;
 }
 
 /// One loop for each activation, `$f` standing for its function.
@@ -84,39 +86,39 @@ macro_rules! per_activation {
 }
 
 #[inline(always)]
-fn plain_forward_body(f: Activation, x: &[f32], y: &mut [f32]) {
+fn plain_forward_body<T: Value>(f: Activation, x: &[T], y: &mut [T]) {
     per_activation!(f, f => {
         for (y, &x) in y.iter_mut().zip(x) {
-            *y = f(x).0;
+            *y = T::round(f(x.widen()).0);
         }
     });
 }
 
 #[inline(always)]
-fn plain_backward_body(f: Activation, dy: &[f32], x: &[f32], dx: &mut [f32]) {
+fn plain_backward_body<T: Value>(f: Activation, dy: &[f32], x: &mut [T]) {
     per_activation!(f, f => {
-        for ((dx, &dy), &x) in dx.iter_mut().zip(dy).zip(x) {
-            *dx = dy * f(x).1;
+        for (x, &dy) in x.iter_mut().zip(dy) {
+            *x = T::round(dy * f(x.widen()).1);
         }
     });
 }
 
 #[inline(always)]
-fn gated_forward_body(f: Activation, gate: &[f32], up: &[f32], y: &mut [f32]) {
+fn gated_forward_body<T: Value>(f: Activation, gate: &[T], up: &[T], y: &mut [T]) {
     per_activation!(f, f => {
         for ((y, &gate), &up) in y.iter_mut().zip(gate).zip(up) {
-            *y = f(gate).0 * up;
+            *y = T::round(f(gate.widen()).0 * up.widen());
         }
     });
 }
 
 #[inline(always)]
-fn gated_backward_body(f: Activation, dy: &[f32], gate: &mut [f32], up: &mut [f32]) {
+fn gated_backward_body<T: Value>(f: Activation, dy: &[f32], gate: &mut [T], up: &mut [T]) {
     per_activation!(f, f => {
         for ((gate, up), &dy) in gate.iter_mut().zip(up).zip(dy) {
-            let (value, slope) = f(*gate);
-            *gate = dy * *up * slope;
-            *up = dy * value;
+            let (value, slope) = f(gate.widen());
+            *gate = T::round(dy * up.widen() * slope);
+            *up = T::round(dy * value);
         }
     });
 }
@@ -151,23 +153,41 @@ fn gelu_tanh(x: f32) -> (f32, f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{same_bits, values};
+    use crate::testing::{rounded, same_bits, values, widened};
+    use half::bf16;
+
+    /// y, dx and the gated y, dgate, dup of values in T.
+    fn all<T: Value>(isa: Isa, f: Activation, (x, up): (&[T], &[T]), dy: &[f32]) -> Vec<T> {
+        let [mut y, mut z] = [(); 2].map(|()| x.to_vec());
+        let (mut dx, mut dgate, mut dup) = (x.to_vec(), x.to_vec(), up.to_vec());
+        plain_forward(isa, f, x, &mut y);
+        plain_backward(isa, f, dy, &mut dx);
+        gated_forward(isa, f, x, up, &mut z);
+        gated_backward(isa, f, dy, &mut dgate, &mut dup);
+        [y, dx, z, dgate, dup].concat()
+    }
 
     #[test]
-    fn the_same_bits_on_every_set_and_for_any_number_of_threads() {
+    fn the_same_bits_on_every_set_and_in_bf16_rounded() {
         for f in [Activation::Silu, Activation::Gelu, Activation::GeluTanh] {
             for n in [0, 1, 31, 3 * ELEMENTS + 7] {
-                let (x, up, dy) = (values(1, n), values(2, n), values(3, n));
-                same_bits(|isa| {
-                    let [mut y, mut dx, mut z] = [(); 3].map(|()| vec![0.0; n]);
-                    let (mut dgate, mut dup) = (x.clone(), up.clone());
-                    plain_forward(isa, f, &x, &mut y);
-                    plain_backward(isa, f, &dy, &x, &mut dx);
-                    gated_forward(isa, f, &x, &up, &mut z);
-                    gated_backward(isa, f, &dy, &mut dgate, &mut dup);
-                    [y, dx, z, dgate, dup].concat()
-                });
+                let (x, up, dy) = (rounded(&values(1, n)), rounded(&values(2, n)), values(3, n));
+                let (wide_x, wide_up) = (widened(&x), widened(&up));
+                let want = same_bits(|isa| all(isa, f, (&wide_x, &wide_up), &dy));
+                let got = same_bits(|isa| widened(&all(isa, f, (&x, &up), &dy)));
+                assert_eq!(got, widened(&rounded(&want)), "{n} of {f:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_nan_in_bf16_stays_one() {
+        let nan = [bf16::NAN; 40];
+        for isa in Isa::available() {
+            let (mut y, mut dgate, mut dup) = ([bf16::ZERO; 40], nan, nan);
+            gated_forward(isa, Activation::Silu, &nan, &[bf16::ONE; 40], &mut y);
+            gated_backward(isa, Activation::Silu, &[1.0; 40], &mut dgate, &mut dup);
+            assert!(y.iter().chain(&dgate).chain(&dup).all(|x| x.is_nan()), "{}", isa.name());
         }
     }
 
@@ -175,9 +195,9 @@ mod tests {
     fn far_from_zero_they_are_the_identity_or_zero() {
         let x = [-1e4, -100.0, 100.0, 1e4];
         for f in [Activation::Silu, Activation::Gelu, Activation::GeluTanh] {
-            let (mut y, mut dx) = ([1.0; 4], [2.0; 4]);
+            let (mut y, mut dx) = ([1.0; 4], x);
             plain_forward(Isa::best(), f, &x, &mut y);
-            plain_backward(Isa::best(), f, &[1.0; 4], &x, &mut dx);
+            plain_backward(Isa::best(), f, &[1.0; 4], &mut dx);
             assert!(y[..2].iter().chain(&dx[..2]).all(|y| y.abs() < 1e-30), "{f:?}: {y:?} {dx:?}");
             assert_eq!((&y[2..], &dx[2..]), (&x[2..], &[1.0, 1.0][..]), "{f:?}");
         }

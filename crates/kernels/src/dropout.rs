@@ -11,6 +11,7 @@
 use crate::Isa;
 use crate::blocks::ELEMENTS;
 use crate::simd::shells;
+use crate::value::Value;
 use rayon::prelude::*;
 
 /// Words that one ChaCha block gives.
@@ -20,7 +21,7 @@ const LANES: usize = 16;
 const ROUNDS: usize = 8;
 
 /// Writes y. Forward and backward are the same function: `dx = drop(dy)`.
-pub fn drop(isa: Isa, key: [u32; 8], p: f32, x: &[f32], y: &mut [f32]) {
+pub fn drop<X: Value>(isa: Isa, key: [u32; 8], p: f32, x: &[X], y: &mut [f32]) {
     assert_eq!(x.len(), y.len(), "drop: x and y differ in length");
     assert!((0.0..1.0).contains(&p), "drop: a probability of {p}");
     // Exact for every f32: p·2³² has the same 24 digits.
@@ -33,24 +34,24 @@ pub fn drop(isa: Isa, key: [u32; 8], p: f32, x: &[f32], y: &mut [f32]) {
 }
 
 shells! {
-    fn drop_block(
-        key: [u32; 8], first_block: u64, keep: (u32, f32), x: &[f32], y: &mut [f32],
+    fn drop_block<X: Value>(
+        key: [u32; 8], first_block: u64, keep: (u32, f32), x: &[X], y: &mut [f32],
     ) = drop_body;
 }
 
 #[inline(always)]
-fn drop_body(
+fn drop_body<X: Value>(
     key: [u32; 8],
     first_block: u64,
     (threshold, factor): (u32, f32),
-    x: &[f32],
+    x: &[X],
     y: &mut [f32],
 ) {
     const GROUP: usize = LANES * BLOCK_WORDS;
     for (i, (y, x)) in y.chunks_mut(GROUP).zip(x.chunks(GROUP)).enumerate() {
         let words = chacha_blocks::<ROUNDS>(key, first_block + (i * LANES) as u64);
         for ((y, &x), &word) in y.iter_mut().zip(x).zip(words.as_flattened()) {
-            *y = if word >= threshold { x * factor } else { 0.0 };
+            *y = if word >= threshold { x.widen() * factor } else { 0.0 };
         }
     }
 }
@@ -100,7 +101,7 @@ fn quarter_round(words: &mut [[u32; LANES]; BLOCK_WORDS], a: usize, b: usize, c:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{same_bits, values};
+    use crate::testing::{rounded, same_bits, values, widened};
 
     const KEY: [u32; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
 
@@ -123,6 +124,21 @@ mod tests {
                 drop(isa, KEY, 0.3, &x, &mut y);
                 y
             });
+        }
+    }
+
+    #[test]
+    fn values_in_bf16_are_dropped_as_their_f32_are() {
+        for n in [0, 1, 15, 300, 3 * ELEMENTS + 7] {
+            let x = rounded(&values(1, n));
+            let mut want = vec![0.0; n];
+            drop(Isa::best(), KEY, 0.3, &widened(&x), &mut want);
+            let got = same_bits(|isa| {
+                let mut y = vec![0.0; n];
+                drop(isa, KEY, 0.3, &x, &mut y);
+                y
+            });
+            assert_eq!(got, want);
         }
     }
 

@@ -6,6 +6,7 @@
 use crate::Isa;
 use crate::blocks::{ELEMENTS, add_partials, rows_per_block};
 use crate::simd::shells;
+use crate::value::Value;
 use half::bf16;
 use rayon::prelude::*;
 
@@ -35,7 +36,7 @@ pub fn sum_sq(isa: Isa, x: &[f32]) -> f64 {
 }
 
 /// `db[o] += Σ_n dy[n, o]`: the gradient of a bias.
-pub fn column_sum_add(isa: Isa, dy: &[f32], db: &mut [f32]) {
+pub fn column_sum_add<X: Value>(isa: Isa, dy: &[X], db: &mut [f32]) {
     let cols = db.len();
     if cols == 0 {
         return;
@@ -82,16 +83,16 @@ shells! {
     fn axpy_block(a: f32, x: &[f32], y: &mut [f32]) = axpy_body;
     fn scale_block(y: &mut [f32], a: f32) = scale_body;
     fn sum_sq_block(x: &[f32]) -> f64 = sum_sq_body;
-    fn column_sum_block(dy: &[f32], sums: &mut [f32]) = column_sum_body;
+    fn column_sum_block<X: Value>(dy: &[X], sums: &mut [f32]) = column_sum_body;
     fn all_finite(x: &[f32]) -> bool = all_finite_body;
     fn bf16_to_f32_block(x: &[bf16], y: &mut [f32]) = bf16_to_f32_body;
     fn f32_to_bf16_block(x: &[f32], y: &mut [bf16]) = f32_to_bf16_body;
 }
 
 #[inline(always)]
-fn add_body(y: &mut [f32], x: &[f32]) {
+fn add_body<X: Value>(y: &mut [f32], x: &[X]) {
     for (y, &x) in y.iter_mut().zip(x) {
-        *y += x;
+        *y += x.widen();
     }
 }
 
@@ -126,7 +127,7 @@ fn sum_sq_body(x: &[f32]) -> f64 {
 }
 
 #[inline(always)]
-fn column_sum_body(dy: &[f32], sums: &mut [f32]) {
+fn column_sum_body<X: Value>(dy: &[X], sums: &mut [f32]) {
     for row in dy.chunks_exact(sums.len()) {
         add_body(sums, row);
     }
@@ -145,25 +146,22 @@ fn all_finite_body(x: &[f32]) -> bool {
 
 #[inline(always)]
 fn bf16_to_f32_body(x: &[bf16], y: &mut [f32]) {
-    for (y, x) in y.iter_mut().zip(x) {
-        *y = f32::from_bits((x.to_bits() as u32) << 16);
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = x.widen();
     }
 }
 
 #[inline(always)]
 fn f32_to_bf16_body(x: &[f32], y: &mut [bf16]) {
-    for (y, x) in y.iter_mut().zip(x) {
-        let bits = x.to_bits();
-        let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
-        let quiet_nan = (bits >> 16) | 0x40;
-        *y = bf16::from_bits(if x.is_nan() { quiet_nan } else { rounded } as u16);
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = Value::round(x);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{same_bits, values};
+    use crate::testing::{rounded, same_bits, values, widened};
 
     #[test]
     fn the_same_bits_on_every_set_and_for_any_number_of_threads() {
@@ -198,6 +196,15 @@ mod tests {
                 let want = 1.0 + (0..rows).map(|row| dy[row * cols + col] as f64).sum::<f64>();
                 assert!((*got as f64 - want).abs() < 2e-5, "{rows}×{cols}: {got} for {want}");
             }
+            let dy = rounded(&dy);
+            let mut want = vec![1.0; cols];
+            column_sum_add(Isa::best(), &widened(&dy), &mut want);
+            let got = same_bits(|isa| {
+                let mut db = vec![1.0; cols];
+                column_sum_add(isa, &dy, &mut db);
+                db
+            });
+            assert_eq!(got, want, "{rows}×{cols} in bf16");
         }
     }
 

@@ -23,5 +23,6 @@ pub mod rope;
 pub mod simd;
 #[cfg(test)]
 mod testing;
+pub mod value;
 
 pub use isa::Isa;

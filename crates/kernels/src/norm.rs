@@ -15,6 +15,7 @@
 use crate::Isa;
 use crate::blocks::{add_partials, block_slices, partials, rows_per_block};
 use crate::simd::{shells, sum, sum_map, sum_map2, sum_map3};
+use crate::value::Value;
 use rayon::prelude::*;
 
 /// What is added to an RMS norm's weight before it multiplies.
@@ -57,7 +58,13 @@ pub struct LayerNormStats<'a> {
 }
 
 /// Writes y `[N, C]` and rstd `[N]`.
-pub fn rms_norm_forward(isa: Isa, norm: RmsNorm, eps: f32, y: &mut [f32], rstd: &mut [f32]) {
+pub fn rms_norm_forward<Y: Value>(
+    isa: Isa,
+    norm: RmsNorm,
+    eps: f32,
+    y: &mut [Y],
+    rstd: &mut [f32],
+) {
     let RmsNorm { x, w, offset } = norm;
     check_rows("rms_norm_forward", w.len(), rstd.len(), [x.len(), y.len()]);
     let block = rows_per_block(rstd.len());
@@ -98,12 +105,12 @@ pub fn rms_norm_backward(
 }
 
 /// Writes y `[N, C]`, mean and rstd `[N]`.
-pub fn layer_norm_forward(
+pub fn layer_norm_forward<Y: Value>(
     isa: Isa,
     norm: LayerNorm,
     b: Option<&[f32]>,
     eps: f32,
-    y: &mut [f32],
+    y: &mut [Y],
     (mean, rstd): (&mut [f32], &mut [f32]),
 ) {
     let LayerNorm { x, w } = norm;
@@ -172,12 +179,12 @@ fn check_rows<const K: usize>(what: &str, hidden_size: usize, rows: usize, lens:
 }
 
 shells! {
-    fn rms_rows(norm: RmsNorm, eps: f32, y: &mut [f32], rstd: &mut [f32]) = rms_rows_body;
+    fn rms_rows<Y: Value>(norm: RmsNorm, eps: f32, y: &mut [Y], rstd: &mut [f32]) = rms_rows_body;
     fn rms_rows_backward(
         dy: &[f32], norm: RmsNorm, rstd: &[f32], dx: &mut [f32], dw: Option<&mut [f32]>,
     ) = rms_rows_backward_body;
-    fn layer_rows(
-        norm: LayerNorm, b: Option<&[f32]>, eps: f32, y: &mut [f32], mean: &mut [f32], rstd: &mut [f32],
+    fn layer_rows<Y: Value>(
+        norm: LayerNorm, b: Option<&[f32]>, eps: f32, y: &mut [Y], mean: &mut [f32], rstd: &mut [f32],
     ) = layer_rows_body;
     fn layer_rows_backward(
         dy: &[f32], norm: LayerNorm, stats: LayerNormStats, dx: &mut [f32],
@@ -186,13 +193,13 @@ shells! {
 }
 
 #[inline(always)]
-fn rms_rows_body(norm: RmsNorm, eps: f32, y: &mut [f32], rstd: &mut [f32]) {
+fn rms_rows_body<Y: Value>(norm: RmsNorm, eps: f32, y: &mut [Y], rstd: &mut [f32]) {
     let RmsNorm { x, w, offset } = norm;
     let (c, offset) = (w.len(), offset.value());
     for ((x, y), rstd) in x.chunks_exact(c).zip(y.chunks_exact_mut(c)).zip(rstd) {
         let r = 1.0 / (sum_map(x, |x| x * x) / c as f32 + eps).sqrt();
         for ((y, &x), &w) in y.iter_mut().zip(x).zip(w) {
-            *y = (w + offset) * (x * r);
+            *y = Y::round((w + offset) * (x * r));
         }
         *rstd = r;
     }
@@ -224,11 +231,11 @@ fn rms_rows_backward_body(
 }
 
 #[inline(always)]
-fn layer_rows_body(
+fn layer_rows_body<Y: Value>(
     norm: LayerNorm,
     b: Option<&[f32]>,
     eps: f32,
-    y: &mut [f32],
+    y: &mut [Y],
     mean: &mut [f32],
     rstd: &mut [f32],
 ) {
@@ -238,12 +245,13 @@ fn layer_rows_body(
     for ((x, y), (mean, rstd)) in x.chunks_exact(c).zip(y.chunks_exact_mut(c)).zip(stats) {
         let mu = sum(x) / c as f32;
         let r = 1.0 / (sum_map(x, |x| (x - mu) * (x - mu)) / c as f32 + eps).sqrt();
-        for ((y, &x), &w) in y.iter_mut().zip(x).zip(w) {
-            *y = w * ((x - mu) * r);
-        }
         if let Some(b) = b {
-            for (y, &b) in y.iter_mut().zip(b) {
-                *y += b;
+            for (((y, &x), &w), &b) in y.iter_mut().zip(x).zip(w).zip(b) {
+                *y = Y::round(w * ((x - mu) * r) + b);
+            }
+        } else {
+            for ((y, &x), &w) in y.iter_mut().zip(x).zip(w) {
+                *y = Y::round(w * ((x - mu) * r));
             }
         }
         (*mean, *rstd) = (mu, r);
@@ -284,7 +292,8 @@ fn layer_rows_backward_body(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{same_bits, values};
+    use crate::testing::{rounded, same_bits, values, widened};
+    use half::bf16;
 
     /// Rows of a whole block and of parts, widths that are no multiple of a register.
     const SHAPES: [(usize, usize); 5] = [(1, 1), (3, 5), (16, 64), (50, 33), (2100, 24)];
@@ -316,10 +325,43 @@ mod tests {
     }
 
     #[test]
+    fn in_bf16_they_are_those_of_f32_rounded() {
+        for (rows, c) in SHAPES {
+            let (x, w, b) = (values(1, rows * c), values(3, c), values(4, c));
+            let [mut y, mut rms, mut mean, mut rstd] =
+                [rows * c, rows, rows, rows].map(|n| vec![0.0; n]);
+            let norm = RmsNorm { x: &x, w: &w, offset: WeightOffset::One };
+            rms_norm_forward(Isa::best(), norm, 1e-6, &mut y, &mut rms);
+            let mut want = vec![widened(&rounded(&y)), rms];
+            let norm = LayerNorm { x: &x, w: &w };
+            for b in [None, Some(&b[..])] {
+                let stats = (&mut mean[..], &mut rstd[..]);
+                layer_norm_forward(Isa::best(), norm, b, 1e-5, &mut y, stats);
+                want.extend([widened(&rounded(&y)), mean.clone(), rstd.clone()]);
+            }
+            let got = same_bits(|isa| {
+                let (mut y, mut rms) = (vec![bf16::ZERO; rows * c], vec![0.0; rows]);
+                let norm = RmsNorm { x: &x, w: &w, offset: WeightOffset::One };
+                rms_norm_forward(isa, norm, 1e-6, &mut y, &mut rms);
+                let mut got = vec![widened(&y), rms];
+                let norm = LayerNorm { x: &x, w: &w };
+                for b in [None, Some(&b[..])] {
+                    let (mut mean, mut rstd) = (vec![0.0; rows], vec![0.0; rows]);
+                    let stats = (&mut mean[..], &mut rstd[..]);
+                    layer_norm_forward(isa, norm, b, 1e-5, &mut y, stats);
+                    got.extend([widened(&y), mean, rstd]);
+                }
+                got.concat()
+            });
+            assert_eq!(got, want.concat(), "{rows} rows of {c}");
+        }
+    }
+
+    #[test]
     fn no_row_at_all_is_fine() {
         let (w, mut dw) = ([1.0, 2.0], [5.0, 6.0]);
         let norm = RmsNorm { x: &[], w: &w, offset: WeightOffset::Zero };
-        rms_norm_forward(Isa::best(), norm, 1e-6, &mut [], &mut []);
+        rms_norm_forward::<f32>(Isa::best(), norm, 1e-6, &mut [], &mut []);
         rms_norm_backward(Isa::best(), &[], norm, &[], &mut [], Some(&mut dw));
         assert_eq!(dw, [5.0, 6.0]);
     }

@@ -9,6 +9,8 @@
 use crate::Isa;
 use crate::blocks::rows_per_block;
 use crate::simd::shells;
+use crate::value::Value;
+use half::bf16;
 use rayon::prelude::*;
 
 /// By θ for activations, by −θ for their gradients.
@@ -16,6 +18,15 @@ use rayon::prelude::*;
 pub enum Direction {
     Forward,
     Backward,
+}
+
+impl Direction {
+    fn sign(self) -> f32 {
+        match self {
+            Direction::Forward => 1.0,
+            Direction::Backward => -1.0,
+        }
+    }
 }
 
 /// How a row of x lies.
@@ -34,6 +45,14 @@ pub struct CosSin<'a> {
     pub sin: &'a [f32],
 }
 
+impl<'a> CosSin<'a> {
+    #[inline(always)]
+    fn at(self, position: u32, half: usize) -> CosSin<'a> {
+        let at = position as usize * half;
+        CosSin { cos: &self.cos[at..at + half], sin: &self.sin[at..at + half] }
+    }
+}
+
 /// Rotates x in place. Panics if a position lies behind the tables.
 pub fn rotate(
     isa: Isa,
@@ -43,30 +62,62 @@ pub fn rotate(
     positions: &[u32],
     direction: Direction,
 ) {
+    check(shape, x.len(), tables, positions);
+    if shape.rotary_dim == 0 || shape.heads == 0 {
+        return;
+    }
+    let block = rows_per_block(positions.len());
+    let row = shape.heads * shape.head_dim;
+    x.par_chunks_mut(block * row)
+        .zip(positions.par_chunks(block))
+        .for_each(|(x, positions)| rotate_rows(isa, shape, x, tables, positions, direction));
+}
+
+/// Writes x rotated and rounded to y; what lies behind `rotary_dim` is rounded only. Panics as
+/// [`rotate`] does.
+pub fn rotate_into_bf16(
+    isa: Isa,
+    shape: RopeShape,
+    x: &[f32],
+    tables: CosSin,
+    positions: &[u32],
+    direction: Direction,
+    y: &mut [bf16],
+) {
+    check(shape, x.len(), tables, positions);
+    assert_eq!(x.len(), y.len(), "rotate: x and y differ in length");
+    if x.is_empty() {
+        return;
+    }
+    let block = rows_per_block(positions.len());
+    let row = shape.heads * shape.head_dim;
+    y.par_chunks_mut(block * row)
+        .zip(x.par_chunks(block * row))
+        .zip(positions.par_chunks(block))
+        .for_each(|((y, x), at)| rotate_rows_into(isa, shape, x, tables, at, direction, y));
+}
+
+fn check(shape: RopeShape, len: usize, tables: CosSin, positions: &[u32]) {
     let RopeShape { heads, head_dim, rotary_dim } = shape;
     assert!(rotary_dim.is_multiple_of(2) && rotary_dim <= head_dim, "rotate: {shape:?}");
-    assert_eq!(
-        x.len(),
-        positions.len() * heads * head_dim,
-        "rotate: x and positions differ in rows"
-    );
+    assert_eq!(len, positions.len() * heads * head_dim, "rotate: x and positions differ in rows");
     assert_eq!(tables.cos.len(), tables.sin.len(), "rotate: cos and sin differ in length");
-    if rotary_dim == 0 || heads == 0 {
+    if rotary_dim == 0 {
         return;
     }
     let max_positions = tables.cos.len() / (rotary_dim / 2);
     let last = positions.iter().max().map_or(0, |&p| p as usize + 1);
     assert!(last <= max_positions, "rotate: {last} positions, tables for {max_positions}");
-    let block = rows_per_block(positions.len());
-    x.par_chunks_mut(block * heads * head_dim)
-        .zip(positions.par_chunks(block))
-        .for_each(|(x, positions)| rotate_rows(isa, shape, x, tables, positions, direction));
 }
 
 shells! {
     fn rotate_rows(
         shape: RopeShape, x: &mut [f32], tables: CosSin, positions: &[u32], direction: Direction,
     ) = rotate_rows_body;
+    fn rotate_rows_into(
+        shape: RopeShape, x: &[f32], tables: CosSin, positions: &[u32], direction: Direction,
+        y: &mut [bf16],
+    ) = rotate_rows_into_body;
 }
 
 #[inline(always)]
@@ -78,27 +129,57 @@ fn rotate_rows_body(
     direction: Direction,
 ) {
     let half = shape.rotary_dim / 2;
-    let sign = match direction {
-        Direction::Forward => 1.0,
-        Direction::Backward => -1.0,
-    };
+    let sign = direction.sign();
     for (row, &position) in x.chunks_exact_mut(shape.heads * shape.head_dim).zip(positions) {
-        let at = position as usize * half;
-        let (cos, sin) = (&tables.cos[at..at + half], &tables.sin[at..at + half]);
+        let CosSin { cos, sin } = tables.at(position, half);
         for head in row.chunks_exact_mut(shape.head_dim) {
             let (first, second) = head[..2 * half].split_at_mut(half);
             for (((a, b), &cos), &sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
-                let sin = sign * sin;
-                (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+                (*a, *b) = turned((*a, *b), cos, sign * sin);
             }
         }
     }
 }
 
+#[inline(always)]
+fn rotate_rows_into_body(
+    shape: RopeShape,
+    x: &[f32],
+    tables: CosSin,
+    positions: &[u32],
+    direction: Direction,
+    y: &mut [bf16],
+) {
+    let (row, half) = (shape.heads * shape.head_dim, shape.rotary_dim / 2);
+    let sign = direction.sign();
+    let rows = x.chunks_exact(row).zip(y.chunks_exact_mut(row));
+    for ((x, y), &position) in rows.zip(positions) {
+        let CosSin { cos, sin } = tables.at(position, half);
+        let heads = x.chunks_exact(shape.head_dim).zip(y.chunks_exact_mut(shape.head_dim));
+        for (x, y) in heads {
+            let ((x, x_rest), (y, y_rest)) = (x.split_at(2 * half), y.split_at_mut(2 * half));
+            let ((a, b), (ya, yb)) = (x.split_at(half), y.split_at_mut(half));
+            let pairs = a.iter().zip(b).zip(ya.iter_mut().zip(yb));
+            for ((((&a, &b), (ya, yb)), &cos), &sin) in pairs.zip(cos).zip(sin) {
+                let (a, b) = turned((a, b), cos, sign * sin);
+                (*ya, *yb) = (Value::round(a), Value::round(b));
+            }
+            for (y, &x) in y_rest.iter_mut().zip(x_rest) {
+                *y = Value::round(x);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn turned((a, b): (f32, f32), cos: f32, sin: f32) -> (f32, f32) {
+    (a * cos - b * sin, b * cos + a * sin)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{same_bits, values};
+    use crate::testing::{rounded, same_bits, values, widened};
 
     #[test]
     fn the_same_bits_everywhere_and_the_rest_of_a_head_is_left_alone() {
@@ -128,5 +209,27 @@ mod tests {
         let mut back = turned;
         rotate(Isa::best(), shape, &mut back, tables, &positions, Direction::Backward);
         assert!(back.iter().zip(&x).all(|(a, b)| (a - b).abs() < 1e-6));
+    }
+
+    #[test]
+    fn into_bf16_it_is_the_rotation_rounded() {
+        for (head_dim, rotary_dim) in [(20, 14), (5, 4), (64, 64), (7, 0)] {
+            let shape = RopeShape { heads: 3, head_dim, rotary_dim };
+            let half = rotary_dim / 2;
+            let (cos, sin) = (values(1, 11 * half), values(2, 11 * half));
+            let tables = CosSin { cos: &cos, sin: &sin };
+            let positions: Vec<u32> = (0..70).map(|n| n * 3 % 11).collect();
+            let x = values(3, 70 * 3 * head_dim);
+            for direction in [Direction::Forward, Direction::Backward] {
+                let mut want = x.clone();
+                rotate(Isa::best(), shape, &mut want, tables, &positions, direction);
+                let got = same_bits(|isa| {
+                    let mut y = vec![bf16::NAN; x.len()];
+                    rotate_into_bf16(isa, shape, &x, tables, &positions, direction, &mut y);
+                    widened(&y)
+                });
+                assert_eq!(got, widened(&rounded(&want)), "{shape:?} {direction:?}");
+            }
+        }
     }
 }

@@ -14,19 +14,22 @@ pub const LANES: usize = 16;
 ///
 /// ```text
 /// shells! { fn add(y: &mut [f32], x: &[f32]) = add_body; }
+/// shells! { fn scale<Y: Value>(y: &mut [Y], a: f32) = scale_body; }
 /// ```
 macro_rules! shells {
-    ($($(#[$attr:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:path;)*) => {$(
+    ($($(#[$attr:meta])* $vis:vis fn $name:ident $(<$T:ident: $bound:path>)? (
+        $($arg:ident: $ty:ty),* $(,)?
+    ) $(-> $ret:ty)? = $body:path;)*) => {$(
         $(#[$attr])*
-        $vis fn $name(isa: $crate::Isa, $($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name $(<$T: $bound>)? (isa: $crate::Isa, $($arg: $ty),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c")]
-            fn avx2($($arg: $ty),*) $(-> $ret)? {
+            fn avx2 $(<$T: $bound>)? ($($arg: $ty),*) $(-> $ret)? {
                 $body($($arg),*)
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
-            fn avx512($($arg: $ty),*) $(-> $ret)? {
+            fn avx512 $(<$T: $bound>)? ($($arg: $ty),*) $(-> $ret)? {
                 $body($($arg),*)
             }
             match isa.for_f32() {
@@ -178,7 +181,7 @@ pub fn sum(x: &[f32]) -> f32 {
 
 /// `Σ f(x[i], y[i])` in [`LANES`] partial sums, over the shorter length.
 #[inline(always)]
-pub fn sum_map2(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+pub fn sum_map2<X: Copy, Y: Copy>(x: &[X], y: &[Y], f: impl Fn(X, Y) -> f32) -> f32 {
     let len = x.len().min(y.len());
     let mut lanes = [0.0; LANES];
     let (x_chunks, x_rest) = x[..len].as_chunks::<LANES>();

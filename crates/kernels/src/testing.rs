@@ -2,6 +2,7 @@
 //! instruction set and for any number of threads.
 
 use crate::Isa;
+use half::bf16;
 
 /// Numbers in ±2, the same for the same seed.
 pub(crate) fn values(seed: u64, n: usize) -> Vec<f32> {
@@ -12,6 +13,15 @@ pub(crate) fn values(seed: u64, n: usize) -> Vec<f32> {
         ((state >> 40) as f32 / (1u64 << 24) as f32 - 0.5) * 4.0
     };
     (0..n).map(|_| next()).collect()
+}
+
+/// The values in bf16, as the half crate rounds them.
+pub(crate) fn rounded(x: &[f32]) -> Vec<bf16> {
+    x.iter().map(|&x| bf16::from_f32(x)).collect()
+}
+
+pub(crate) fn widened(x: &[bf16]) -> Vec<f32> {
+    x.iter().map(|x| x.to_f32()).collect()
 }
 
 /// Returns what `kernel` gives on the portable set with one thread, having checked that all other

@@ -10,6 +10,23 @@ pub struct MicroBatch {
 }
 
 impl MicroBatch {
+    /// Without a sequence.
+    pub fn empty() -> MicroBatch {
+        MicroBatch { ids: vec![], labels: vec![], seq_starts: vec![0] }
+    }
+
+    /// Adds a sequence's ids and labels.
+    pub fn push(&mut self, (ids, labels): (&[u32], &[i32])) {
+        self.ids.extend_from_slice(ids);
+        self.labels.extend_from_slice(labels);
+        self.seq_starts.push(self.ids.len());
+    }
+
+    /// Ids and labels of each sequence.
+    pub fn sequences(&self) -> impl Iterator<Item = (&[u32], &[i32])> {
+        self.seq_starts.windows(2).map(|w| (&self.ids[w[0]..w[1]], &self.labels[w[0]..w[1]]))
+    }
+
     pub fn n_tokens(&self) -> usize {
         self.ids.len()
     }

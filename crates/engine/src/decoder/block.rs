@@ -5,7 +5,9 @@
 //! parallel:     y = x + O(attn(norm1 x)) + mlp(norm1 x, or norm2 x)
 //! ```
 //! Shapes: x, y, h, n1, n2 `[N, C]` · q, attn `[N, H·D]` · k, v `[N, K·D]` · gate, up, m `[N, F]`.
-//! Parameter gradients are added to, activation gradients returned.
+//! Parameter gradients are added to, activation gradients returned. In bf16 mode everything between a norm
+//! and the residual stream is bf16 (see `Ctx::activation_dtype`): n1, n2, q, k, v, attn, gate, up and m,
+//! rounded once as they are made; x, h, y and the gradients of activations but gate's and up's are f32.
 
 use super::Pass;
 use super::linears::*;
@@ -13,24 +15,26 @@ use super::norms::*;
 use crate::Result;
 use crate::ctx::Ctx;
 use crate::generate::LayerCache;
-use crate::model::{Block, Linear};
+use crate::model::{Block, Linear, NormModule};
 use crate::ops::rope::Direction;
 use crate::ops::{activation, attention, elementwise, qkv, rope};
 use crate::spec::{Mlp, QkvLayout, Residual};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use std::slice::from_ref;
 
-/// What `backward` needs besides the block's input. The product of the gated activation is computed
-/// again, for it is as large as its two factors.
+/// What `backward` needs besides the block's input. What costs little for its bytes is not kept: the
+/// activation's output is computed again from what it was made of, and the norms' outputs too once
+/// [`Saved::thin`] gave them up.
 pub struct Saved {
-    n1: Tensor,
+    n1: Option<Tensor>,
     norm1: NormSaved,
     qkv: Projected,
     attn: Tensor,
     attention: Option<attention::Saved>,
     /// The input of `norm2`; equal to the block's input where the layout is parallel.
     h: Option<Tensor>,
-    n2: Option<(Tensor, NormSaved)>,
+    n2: Option<Tensor>,
+    norm2: Option<NormSaved>,
     gate: Option<Tensor>,
     up: Tensor,
     /// Of the linears' adapters.
@@ -38,14 +42,18 @@ pub struct Saved {
 }
 
 impl Saved {
+    /// Gives up what is read long before it is needed again and costs little to compute again.
+    pub fn thin(&mut self, ctx: &Ctx) {
+        [self.n1.take(), self.n2.take()].into_iter().flatten().for_each(|n| ctx.recycle([n]));
+    }
+
     /// Gives its memory to the next tensors.
-    pub fn recycle(self, ctx: &Ctx) {
+    pub fn recycle(mut self, ctx: &Ctx) {
+        self.thin(ctx);
         let Projected { q, k, v, unclamped, unnormed } = self.qkv;
-        ctx.recycle([self.n1, q, k, v, self.attn, self.up]);
-        let normed = self.n2.map(|(n2, _)| n2);
+        ctx.recycle([q, k, v, self.attn, self.up]);
         let unnormed = unnormed.into_iter().flatten().map(|(x, _)| x);
-        let rest =
-            [self.h, self.gate, normed].into_iter().flatten().chain(unclamped).chain(unnormed);
+        let rest = [self.h, self.gate].into_iter().flatten().chain(unclamped).chain(unnormed);
         rest.for_each(|x| ctx.recycle([x]));
         let LoraSaved { qkv, o, mlp, down } = self.lora;
         [qkv, o, mlp, down].into_iter().for_each(|saved| saved.recycle(ctx));
@@ -79,8 +87,11 @@ pub fn forward(
     cache: Option<&mut LayerCache>,
 ) -> Result<(Tensor, Saved)> {
     let Pass { ctx, spec, adapters, .. } = *pass;
-    let (n1, norm1) = norm_forward(ctx, spec.norm, &block.attention_norm, x)?;
-    let (qkv, lora_qkv) = project(pass, block, &n1)?;
+    let dtype = ctx.activation_dtype();
+    let (n1, norm1) = norm_forward(ctx, spec.norm, &block.attention_norm, x, dtype)?;
+    // A cache holds f32.
+    let qkv_dtype = if cache.is_some() { DType::F32 } else { dtype };
+    let (qkv, lora_qkv) = project(pass, block, &n1, qkv_dtype)?;
     let (attn, attention) = match cache {
         None => {
             let (out, saved) =
@@ -95,13 +106,14 @@ pub fn forward(
     let (o, lora_o) = linear_forward(ctx, &block.o, &attn, adapters)?;
     elementwise::add_assign(ctx, &o, x)?;
     let h = o;
-    let n2 = match (&block.mlp_norm, spec.residual) {
-        (Some(norm), Residual::Sequential) => Some(norm_forward(ctx, spec.norm, norm, &h)?),
-        (Some(norm), _) => Some(norm_forward(ctx, spec.norm, norm, x)?),
+    let (n2, norm2) = match (&block.mlp_norm, spec.residual) {
+        (Some(norm), Residual::Sequential) => Some(norm_forward(ctx, spec.norm, norm, &h, dtype)?),
+        (Some(norm), _) => Some(norm_forward(ctx, spec.norm, norm, x, dtype)?),
         (None, _) => None,
-    };
-    let mlp_in = n2.as_ref().map_or(&n1, |(n2, _)| n2);
-    let (mut outs, lora_mlp) = group_forward(ctx, &mlp_linears(block), mlp_in, adapters)?;
+    }
+    .unzip();
+    let mlp_in = n2.as_ref().unwrap_or(&n1);
+    let (mut outs, lora_mlp) = group_forward(ctx, &mlp_linears(block), mlp_in, adapters, dtype)?;
     let up = outs.pop().expect("up is the last");
     let gate = outs.pop();
     let m = activate(pass, gate.as_ref(), &up)?;
@@ -110,7 +122,8 @@ pub fn forward(
     elementwise::add_assign(ctx, &y, &h)?;
     let h = (spec.residual == Residual::Sequential).then_some(h);
     let lora = LoraSaved { qkv: lora_qkv, o: lora_o, mlp: lora_mlp, down: lora_down };
-    Ok((y, Saved { n1, norm1, qkv, attn, attention, h, n2, gate, up, lora }))
+    let n1 = Some(n1);
+    Ok((y, Saved { n1, norm1, qkv, attn, attention, h, n2, norm2, gate, up, lora }))
 }
 
 /// Returns `dx`, or nothing where the caller needs none. What `saved` holds may be gradients afterwards.
@@ -123,20 +136,24 @@ pub fn backward(
     want: Want,
 ) -> Result<Option<Tensor>> {
     let Pass { ctx, spec, adapters, .. } = *pass;
-    let dmlp_in = mlp_backward(pass, block, dy, saved)?;
+    let h = saved.h.as_ref().unwrap_or(x);
+    let normed = |kept: &Option<Tensor>, norm: &NormModule, x: &Tensor| match kept {
+        Some(n) => Ok(n.clone()),
+        None => norm_forward(ctx, spec.norm, norm, x, ctx.activation_dtype()).map(|(n, _)| n),
+    };
+    let n1 = || normed(&saved.n1, &block.attention_norm, x);
+    let (mlp_in, mut n1_again) = match &block.mlp_norm {
+        Some(norm) => (normed(&saved.n2, norm, h)?, None),
+        None => n1().map(|n1| (n1.clone(), Some(n1)))?,
+    };
+    let dmlp_in = mlp_backward(pass, block, dy, &mlp_in, saved)?;
 
     // dh: the gradient of what the attention's output was added to.
     let mut dn1_mlp = None;
-    let dh = match (&block.mlp_norm, &saved.n2) {
-        (Some(norm), Some((_, norm2))) => {
-            let dh = norm_backward(
-                ctx,
-                spec.norm,
-                norm,
-                &dmlp_in,
-                saved.h.as_ref().unwrap_or(x),
-                norm2,
-            )?;
+    let dh = match (&block.mlp_norm, &saved.norm2) {
+        (Some(norm), Some(norm2)) => {
+            ctx.recycle([mlp_in]);
+            let dh = norm_backward(ctx, spec.norm, norm, &dmlp_in, h, norm2)?;
             elementwise::add_assign(ctx, &dh, dy)?;
             ctx.recycle([dmlp_in]);
             dh
@@ -170,7 +187,9 @@ pub fn backward(
         block.attention_norm.dweight.is_some() || block.attention_norm.dbias.is_some();
     let mut dn1 = dn1_mlp;
     let wanted = (want == Want::Dx || trained_norm).then_some(&mut dn1);
-    project_backward(pass, block, (dq, dk, dv), saved, wanted)?;
+    let n1 = n1_again.take().map_or_else(n1, Ok)?;
+    project_backward(pass, block, (dq, dk, dv), (&n1, saved), wanted)?;
+    ctx.recycle([n1]);
     if want == Want::Nothing && !trained_norm {
         return Ok(None);
     }
@@ -185,7 +204,13 @@ pub fn backward(
 }
 
 /// Returns the gradient of the MLP's input.
-fn mlp_backward(pass: &Pass, block: &Block, dy: &Tensor, saved: &Saved) -> Result<Tensor> {
+fn mlp_backward(
+    pass: &Pass,
+    block: &Block,
+    dy: &Tensor,
+    mlp_in: &Tensor,
+    saved: &Saved,
+) -> Result<Tensor> {
     let Pass { ctx, spec, adapters, .. } = *pass;
     let m = activate(pass, saved.gate.as_ref(), &saved.up)?;
     let mut dm = None;
@@ -201,16 +226,13 @@ fn mlp_backward(pass: &Pass, block: &Block, dy: &Tensor, saved: &Saved) -> Resul
             vec![dgate, dup]
         }
         (Mlp::Plain(act) | Mlp::Gated(act), _) => {
-            vec![activation::plain_backward(ctx, act, &dm, &saved.up)?]
+            vec![activation::plain_backward(ctx, act, &dm, saved.up.clone())?]
         }
     };
     ctx.recycle([dm]);
     let mut dmlp_in = None;
-    let inputs = (saved.n2.as_ref().map_or(&saved.n1, |(n2, _)| n2), &saved.lora.mlp);
+    let inputs = (mlp_in, &saved.lora.mlp);
     group_backward(ctx, &mlp_linears(block), &dys, inputs, adapters, Some(&mut dmlp_in))?;
-    if saved.gate.is_none() {
-        dys.into_iter().for_each(|dy| ctx.recycle([dy]));
-    }
     Ok(dmlp_in.expect("asked for"))
 }
 
@@ -233,11 +255,16 @@ fn activate(pass: &Pass, gate: Option<&Tensor>, up: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// The projections, clamped, normed and rotated as the spec asks.
-fn project(pass: &Pass, block: &Block, n1: &Tensor) -> Result<(Projected, GroupSaved)> {
-    let Pass { ctx, spec, adapters, .. } = *pass;
+/// The projections, clamped, normed and rotated as the spec asks, at last in `dtype`.
+fn project(
+    pass: &Pass,
+    block: &Block,
+    n1: &Tensor,
+    dtype: DType,
+) -> Result<(Projected, GroupSaved)> {
+    let Pass { ctx, spec, adapters, positions, .. } = *pass;
     let group: Vec<&Linear> = block.qkv.iter().collect();
-    let (mut outs, lora) = group_forward(ctx, &group, n1, adapters)?;
+    let (mut outs, lora) = group_forward(ctx, &group, n1, adapters, DType::F32)?;
     let mut unclamped = vec![];
     if let Some(clip) = spec.clip_qkv {
         let clamped = outs.iter().map(|y| Ok(y.clamp(-clip, clip)?)).collect::<Result<_>>()?;
@@ -251,12 +278,17 @@ fn project(pass: &Pass, block: &Block, n1: &Tensor) -> Result<(Projected, GroupS
     if let (Some(q_norm), Some(k_norm)) = (&block.q_norm, &block.k_norm) {
         let heads = |x: &Tensor| x.reshape(((), spec.head_dim));
         let (raw_q, raw_k) = (heads(&q)?, heads(&k)?);
-        let (new_q, saved_q) = norm_forward(ctx, spec.norm, q_norm, &raw_q)?;
-        let (new_k, saved_k) = norm_forward(ctx, spec.norm, k_norm, &raw_k)?;
+        let (new_q, saved_q) = norm_forward(ctx, spec.norm, q_norm, &raw_q, DType::F32)?;
+        let (new_k, saved_k) = norm_forward(ctx, spec.norm, k_norm, &raw_k, DType::F32)?;
         (q, k) = (new_q.reshape(q.dims())?, new_k.reshape(k.dims())?);
         unnormed = Some([(raw_q, saved_q), (raw_k, saved_k)]);
     }
-    rotate(pass, &q, &k, Direction::Forward)?;
+    let placed = |x: Tensor, heads: usize| match pass.rope {
+        Some(tables) => rope::rotated(ctx, x, (heads, spec.head_dim), tables, positions, dtype),
+        None => elementwise::rounded(ctx, x, dtype),
+    };
+    let (q, k) = (placed(q, spec.n_heads)?, placed(k, spec.n_kv_heads)?);
+    let v = elementwise::rounded(ctx, v, dtype)?;
     Ok((Projected { q, k, v, unclamped, unnormed }, lora))
 }
 
@@ -264,11 +296,16 @@ fn project_backward(
     pass: &Pass,
     block: &Block,
     (mut dq, mut dk, dv): (Tensor, Tensor, Tensor),
-    saved: &Saved,
+    (n1, saved): (&Tensor, &Saved),
     dn1: Option<&mut Option<Tensor>>,
 ) -> Result<()> {
     let Pass { ctx, spec, adapters, .. } = *pass;
-    rotate(pass, &dq, &dk, Direction::Backward)?;
+    if let Some(tables) = pass.rope {
+        for (x, heads) in [(&dq, spec.n_heads), (&dk, spec.n_kv_heads)] {
+            let heads = (heads, spec.head_dim);
+            rope::rotate(ctx, x, heads, tables, pass.positions, Direction::Backward)?;
+        }
+    }
     if let (Some(q_norm), Some(k_norm), Some([(raw_q, saved_q), (raw_k, saved_k)])) =
         (&block.q_norm, &block.k_norm, &saved.qkv.unnormed)
     {
@@ -288,15 +325,7 @@ fn project_backward(
         }
     }
     let group: Vec<&Linear> = block.qkv.iter().collect();
-    group_backward(ctx, &group, &grads, (&saved.n1, &saved.lora.qkv), adapters, dn1)?;
+    group_backward(ctx, &group, &grads, (n1, &saved.lora.qkv), adapters, dn1)?;
     grads.into_iter().for_each(|dy| ctx.recycle([dy]));
     Ok(())
-}
-
-/// Rotates q and k (or their gradients, backwards) in place, where positions are rotary.
-fn rotate(pass: &Pass, q: &Tensor, k: &Tensor, direction: Direction) -> Result<()> {
-    let Some(tables) = pass.rope else { return Ok(()) };
-    let Pass { ctx, spec, positions, .. } = *pass;
-    rope::rotate(ctx, q, spec.n_heads, spec.head_dim, tables, positions, direction)?;
-    rope::rotate(ctx, k, spec.n_kv_heads, spec.head_dim, tables, positions, direction)
 }

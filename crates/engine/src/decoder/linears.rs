@@ -8,14 +8,14 @@ use crate::ctx::Ctx;
 use crate::model::{Linear, Lora};
 use crate::ops::dropout::DropKey;
 use crate::ops::{dropout, elementwise, linear, lora};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
-/// What keys the dropout of one micro-batch; layers and modules add theirs.
+/// What keys the dropout of one pass of a step; layers and modules add theirs.
 #[derive(Clone, Copy, Debug)]
 pub struct StepKey {
     pub seed: u64,
     pub step: u64,
-    pub micro: u32,
+    pub pass: u32,
 }
 
 /// How adapters act in a pass.
@@ -44,8 +44,8 @@ fn readers<'a>(group: &[&'a Linear], adapters: Adapters) -> Vec<Readers<'a>> {
         let Some(module) = &linear.lora else { continue };
         let dropout = match adapters {
             Adapters::Off => continue,
-            Adapters::Training(StepKey { seed, step, micro }) if module.dropout > 0.0 => {
-                let key = DropKey { seed, step, layer: 0, module: module.index, micro };
+            Adapters::Training(StepKey { seed, step, pass }) if module.dropout > 0.0 => {
+                let key = DropKey { seed, step, layer: 0, module: module.index, pass };
                 Some((module.dropout, key))
             }
             _ => None,
@@ -123,12 +123,13 @@ impl GroupSaved {
     }
 }
 
-/// Returns `y` of each linear of a group that reads `x`.
+/// Returns `y`, in `dtype`, of each linear of a group that reads `x`.
 pub fn group_forward(
     ctx: &Ctx,
     group: &[&Linear],
     x: &Tensor,
     adapters: Adapters,
+    dtype: DType,
 ) -> Result<(Vec<Tensor>, GroupSaved)> {
     let readers = readers(group, adapters);
     let h: Result<Vec<Tensor>> = readers
@@ -139,20 +140,24 @@ pub fn group_forward(
     let y: Result<Vec<Tensor>> = (group.iter().zip(&acting(group.len(), &readers, &h)?))
         .map(|(linear, adapter)| {
             let term = adapter.as_ref().map(|it| it.factors.forward_term(&it.rows));
-            linear::forward(ctx, x, &linear.weight, linear.bias.as_ref(), term)
+            let forward = match dtype {
+                DType::BF16 => linear::forward_rounded,
+                _ => linear::forward,
+            };
+            forward(ctx, x, &linear.weight, linear.bias.as_ref(), term)
         })
         .collect();
     Ok((y?, GroupSaved { h }))
 }
 
-/// The same of a linear that reads `x` alone.
+/// `y`, in f32, of a linear that reads `x` alone.
 pub fn linear_forward(
     ctx: &Ctx,
     module: &Linear,
     x: &Tensor,
     adapters: Adapters,
 ) -> Result<(Tensor, GroupSaved)> {
-    let (mut y, saved) = group_forward(ctx, &[module], x, adapters)?;
+    let (mut y, saved) = group_forward(ctx, &[module], x, adapters, DType::F32)?;
     Ok((y.remove(0), saved))
 }
 
@@ -224,7 +229,7 @@ mod tests {
     /// So many that each instruction set cuts sums over either into blocks.
     const N: usize = 1030;
     const I: usize = 530;
-    const KEY: StepKey = StepKey { seed: 3, step: 5, micro: 1 };
+    const KEY: StepKey = StepKey { seed: 3, step: 5, pass: 1 };
     /// Outputs and rank of each linear: ranks differ, and one has no adapter.
     const GROUP: [(usize, usize); 4] = [(40, 4), (24, 0), (33, 7), (16, 16)];
 
@@ -261,7 +266,7 @@ mod tests {
     ) -> Result<Results> {
         let linear = linear(place, dropout);
         let (o, r) = GROUP[place];
-        let key = DropKey { seed: 3, step: 5, layer: 0, module: place as u32, micro: 1 };
+        let key = DropKey { seed: 3, step: 5, layer: 0, module: place as u32, pass: 1 };
         let dropped = values(&dropout::drop(ctx, x, dropout, &key)?);
         let (x, dy) = (values(x), values(dy));
         let w = values(&linear.weight.to_tensor(&ctx.device)?);
@@ -309,7 +314,7 @@ mod tests {
         let linears: Vec<Linear> = (0..GROUP.len()).map(|place| linear(place, dropout)).collect();
         let group: Vec<&Linear> = linears.iter().collect();
         let adapters = Adapters::Training(KEY);
-        let (ys, saved) = group_forward(ctx, &group, x, adapters)?;
+        let (ys, saved) = group_forward(ctx, &group, x, adapters, DType::F32)?;
         let mut dx = None;
         group_backward(ctx, &group, dys, (x, &saved), adapters, Some(&mut dx))?;
         saved.recycle(ctx);

@@ -1,12 +1,13 @@
 //! The one decoder: embedding, blocks, final norm, head and loss, forward and backward, driven by a
 //! [`DecoderSpec`](crate::spec::DecoderSpec). No family has a pass of its own.
 //!
-//! Shapes: x `[N, C]` with N the tokens of a micro-batch, all sequences one after another.
+//! Shapes: x `[N, C]` with N the tokens of a pass, all sequences one after another.
 
 mod batch;
 pub mod block;
 pub mod linears;
 pub mod norms;
+pub mod passes;
 
 pub use batch::MicroBatch;
 pub use linears::{Adapters, StepKey};
@@ -23,7 +24,7 @@ use crate::signal::Signal;
 use crate::spec::{DecoderSpec, Positions};
 use crate::weight::Weight;
 use block::Want;
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use norms::{NormSaved, norm_backward, norm_forward};
 
 /// What all blocks of one pass share.
@@ -38,7 +39,7 @@ pub struct Pass<'a> {
     pub seq_starts: &'a [usize],
 }
 
-/// How one micro-batch of a training step runs.
+/// How one pass of a training step runs.
 pub struct Training<'a> {
     /// 1 / supervised tokens of the whole step.
     pub dloss: f32,
@@ -48,7 +49,7 @@ pub struct Training<'a> {
     pub signal: &'a Signal,
 }
 
-/// Returns the summed loss of the micro-batch's supervised tokens, and adds to all gradients.
+/// Returns the summed loss of the supervised tokens, and adds to all gradients.
 pub fn loss_and_grads(model: &mut Model, batch: &MicroBatch, run: &Training) -> Result<f64> {
     let (targets, positions) = (batch.targets(), batch.positions());
     let attention = attention_spec(&model.spec);
@@ -61,21 +62,19 @@ pub fn loss_and_grads(model: &mut Model, batch: &MicroBatch, run: &Training) -> 
     let (e, mut x, embedding_norm) = embed_ids(model, &batch.ids)?;
     let mut kept = Vec::with_capacity(model.blocks.len());
     for (layer, block) in model.blocks.iter().enumerate() {
-        let (y, saved) = block::forward(&pass, block, &x, None)?;
-        let keeps = layer >= run.recomputed_blocks;
-        kept.push((
-            x,
-            if keeps {
-                Some(saved)
-            } else {
-                saved.recycle(ctx);
-                None
-            },
-        ));
+        let (y, mut saved) = block::forward(&pass, block, &x, None)?;
+        let saved = if layer >= run.recomputed_blocks {
+            saved.thin(ctx);
+            Some(saved)
+        } else {
+            saved.recycle(ctx);
+            None
+        };
+        kept.push((x, saved));
         x = y;
         run.signal.block()?;
     }
-    let (last, final_norm) = norm_forward(ctx, spec.norm, &model.final_norm, &x)?;
+    let (last, final_norm) = norm_forward(ctx, spec.norm, &model.final_norm, &x, DType::F32)?;
     let loss = HeadLoss {
         x: &last,
         head: &model.head.weight,
@@ -145,7 +144,7 @@ fn hidden(model: &mut Model, batch: &MicroBatch, signal: &Signal) -> Result<Tens
         pass.ctx.recycle([std::mem::replace(&mut x, y)]);
         signal.block()?;
     }
-    Ok(norm_forward(pass.ctx, pass.spec.norm, &model.final_norm, &x)?.0)
+    Ok(norm_forward(pass.ctx, pass.spec.norm, &model.final_norm, &x, DType::F32)?.0)
 }
 
 /// Logits `[1, V]` after the last of `ids`, which continue the sequence that the caches hold.
@@ -169,7 +168,7 @@ pub fn next_logits(
         signal.block()?;
     }
     let last = x.narrow(0, ids.len() - 1, 1)?.contiguous()?;
-    let (last, _) = norm_forward(pass.ctx, pass.spec.norm, &model.final_norm, &last)?;
+    let (last, _) = norm_forward(pass.ctx, pass.spec.norm, &model.final_norm, &last, DType::F32)?;
     head_loss::logits(pass.ctx, &last, &model.head.weight)
 }
 
@@ -197,7 +196,7 @@ pub(crate) fn embed(
     match norm {
         None => Ok((e.clone(), e, None)),
         Some(norm) => {
-            let (x, saved) = norm_forward(ctx, spec.norm, norm, &e)?;
+            let (x, saved) = norm_forward(ctx, spec.norm, norm, &e, DType::F32)?;
             Ok((e, x, Some(saved)))
         }
     }

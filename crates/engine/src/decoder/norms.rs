@@ -8,7 +8,7 @@ use crate::model::NormModule;
 use crate::ops::rms_norm::WeightOffset;
 use crate::ops::{layer_norm, rms_norm};
 use crate::spec::Norm;
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 /// What a norm's backward needs besides its input.
 pub enum NormSaved {
@@ -20,20 +20,23 @@ fn offset(one_plus: bool) -> WeightOffset {
     if one_plus { WeightOffset::One } else { WeightOffset::Zero }
 }
 
+/// Returns `y` in `dtype`, and what backward needs.
 pub fn norm_forward(
     ctx: &Ctx,
     kind: Norm,
     module: &NormModule,
     x: &Tensor,
+    dtype: DType,
 ) -> Result<(Tensor, NormSaved)> {
     match kind {
         Norm::Rms { eps, one_plus } => {
-            let (y, saved) = rms_norm::forward(ctx, x, &module.weight, eps, offset(one_plus))?;
+            let how = (eps, offset(one_plus));
+            let (y, saved) = rms_norm::forward(ctx, x, &module.weight, how, dtype)?;
             Ok((y, NormSaved::Rms(saved)))
         }
         Norm::Layer { eps, .. } => {
-            let (y, saved) =
-                layer_norm::forward(ctx, x, &module.weight, module.bias.as_ref(), eps)?;
+            let wb = (&module.weight, module.bias.as_ref());
+            let (y, saved) = layer_norm::forward(ctx, x, wb, eps, dtype)?;
             Ok((y, NormSaved::Layer(saved)))
         }
     }

@@ -24,16 +24,20 @@ pub(super) fn identity<'a>(
         let since = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok())?;
         hash.update(&(map.len() as u64).to_le_bytes()).update(&since.as_nanos().to_le_bytes());
     }
+    let mut pages = Vec::with_capacity(PAGES * PAGE);
     for (info, place) in tensors {
         hash.update(format!("{info:?} {place:?}").as_bytes());
         let from = &files[place.file].map[place.begin..];
         let bytes = &from[..from.len().min(info.bytes)];
         let last = bytes.len().saturating_sub(PAGE);
+        // At once: the hash takes many blocks at a time.
+        pages.clear();
         for i in 0..PAGES {
             let begin = last / (PAGES - 1) * i;
             let begin = if i + 1 == PAGES { last } else { begin };
-            hash.update(&bytes[begin..bytes.len().min(begin + PAGE)]);
+            pages.extend_from_slice(&bytes[begin..bytes.len().min(begin + PAGE)]);
         }
+        hash.update(&pages);
         // The system maps the neighbours of each page too: a third of a model, that nobody reads where what
         // was kept is found.
         files[place.file].release(place.begin..place.begin + bytes.len());

@@ -18,6 +18,7 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// A tensor of a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,6 +73,8 @@ pub struct ModelFiles {
     by_name: HashMap<String, usize>,
     /// Those that are stored in few bits.
     packed: HashMap<String, Packed>,
+    /// The identity that was asked for first.
+    id: OnceLock<(Vec<String>, Option<blake3::Hash>)>,
 }
 
 impl ModelFiles {
@@ -202,8 +205,12 @@ impl ModelFiles {
     /// What tells these tensors apart from all others, as far as eight pages of each tell it; see
     /// `formats/identity.rs`. `None` where one is missing, or the system does not tell a file's time.
     pub fn identity(&self, names: &[String]) -> Option<blake3::Hash> {
-        let found: Result<Vec<_>> = names.iter().map(|name| self.find(name)).collect();
-        identity::identity(&self.files, found.ok()?.into_iter())
+        let found = || {
+            let found: Result<Vec<_>> = names.iter().map(|name| self.find(name)).collect();
+            identity::identity(&self.files, found.ok()?.into_iter())
+        };
+        let (of, identity) = self.id.get_or_init(|| (names.to_vec(), found()));
+        if of == names { *identity } else { found() }
     }
 
     /// Gives the pages of a tensor back to the system, once it was converted. Unknown names do nothing.
@@ -372,7 +379,8 @@ fn assemble(
     let by_name = tensors.iter().enumerate().map(|(i, (t, _))| (t.name.clone(), i)).collect();
     let (tensors, places) = tensors.into_iter().unzip();
     let path = path.into();
-    Ok(ModelFiles { path, config, generation_config, files, tensors, places, by_name, packed })
+    let id = OnceLock::new();
+    Ok(ModelFiles { path, config, generation_config, files, tensors, places, by_name, packed, id })
 }
 
 pub(super) fn read_object(path: &Path) -> Result<Value> {

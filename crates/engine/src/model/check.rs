@@ -234,8 +234,8 @@ fn logits_apart(
         }
     }
     let norm = rounded_norm(&memory.final_norm, dtype)?;
-    ours = norm_forward(ctx, spec.norm, &norm, &ours)?.0;
-    theirs = norm_forward(ctx, disk.spec.norm, &disk.final_norm, &theirs)?.0;
+    ours = norm_forward(ctx, spec.norm, &norm, &ours, DType::F32)?.0;
+    theirs = norm_forward(ctx, disk.spec.norm, &disk.final_norm, &theirs, DType::F32)?.0;
 
     let (vocab_size, hidden_size) = memory.head.weight.dims()?;
     let tile = (HEAD_TILE_BYTES / (4 * hidden_size)).max(1);

@@ -6,6 +6,7 @@ pub mod adapter_files;
 pub mod check;
 mod error;
 mod load;
+mod old_entries;
 pub mod quantize;
 pub mod quantized_cache;
 mod source;

@@ -1,7 +1,8 @@
 //! Weights in few bits that an earlier start quantised and kept: found by what they are made of, else kept for the
 //! next start. Never decides what is quantised, and never fails a run: what can't be read is made again, what
-//! can't be written is reported.
+//! can't be written is reported. How many are kept, and for how long: `old_entries.rs`.
 
+use super::old_entries::{self, EXTENSION, KEY_DIGITS, Removed};
 use super::quantize::Quantizer;
 use super::{Model, Source};
 use crate::families::Family;
@@ -13,6 +14,7 @@ use crate::weight::{Layout, Quantized};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 /// Raised whenever other codes follow from the same values: from another reader of a stored type, or from the
 /// quantiser.
@@ -30,12 +32,16 @@ pub struct CacheOptions {
 
 /// What became of the cache.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct CacheReport {
     pub path: PathBuf,
     pub bytes: u64,
     pub outcome: CacheOutcome,
-    /// Why nothing could be kept.
+    /// Why nothing could be kept; where something was, why an old entry could not be removed.
     pub reason: Option<String>,
+    /// Old entries that made room for this one.
+    pub removed: usize,
+    pub removed_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -66,13 +72,8 @@ impl QuantizedCache {
         family: &Family,
     ) -> Option<QuantizedCache> {
         let names = quantizer.tensors(spec, family);
-        let identity = files.identity(&names).filter(|_| !names.is_empty())?;
         let layout = quantizer.layout;
-        let mut hash = blake3::Hasher::new();
-        hash.update(format!("{CODEC} {} {names:?} ", named(layout)).as_bytes());
-        let key = hash.update(identity.as_bytes()).finalize().to_hex()[..32].to_owned();
-        let dir = options.dir.clone().or_else(|| Some(speed::cache_folder()?.join(FOLDER)))?;
-        let path = dir.join(format!("{key}.safetensors"));
+        let (path, key) = place(options, files, &names, layout)?;
         let bytes_of = |name: &String| match files.info(name).map(|info| info.shape.as_slice()) {
             Some(&[rows, cols]) => (layout.bytes((rows, cols)) + TABLE_BYTES) as u64,
             _ => 0,
@@ -83,12 +84,30 @@ impl QuantizedCache {
             cache.found = PackedFile::open(&cache.path)
                 .ok()
                 .filter(|it| cache.holds(it, &names, layout, files));
-            if cache.found.is_none() {
+            match cache.found {
+                Some(_) => old_entries::mark_used(&cache.path, SystemTime::now()),
                 // If it stays, the new one replaces it all the same.
-                let _ = std::fs::remove_file(&cache.path);
+                None => drop(std::fs::remove_file(&cache.path)),
             }
         }
         Some(cache)
+    }
+
+    /// Whether there is an entry for the model. Only reading it tells whether it is whole. Asks for the model's
+    /// identity, and so reads pages of its weights, only where there is any entry.
+    pub fn is_kept(
+        options: &CacheOptions,
+        files: &dyn Source,
+        quantizer: &Quantizer,
+        spec: &DecoderSpec,
+        family: &Family,
+    ) -> bool {
+        let any = folder(options).and_then(|dir| std::fs::read_dir(dir).ok()?.next());
+        if any.is_none() {
+            return false;
+        }
+        let names = quantizer.tensors(spec, family);
+        place(options, files, &names, quantizer.layout).is_some_and(|(path, _)| path.is_file())
     }
 
     fn holds(
@@ -122,7 +141,14 @@ impl QuantizedCache {
         let QuantizedCache { path, key, found, .. } = self;
         if let Some(found) = found {
             let (bytes, outcome) = (found.bytes(), CacheOutcome::Read);
-            return CacheReport { path, bytes, outcome, reason: None };
+            return CacheReport {
+                path,
+                bytes,
+                outcome,
+                reason: None,
+                removed: 0,
+                removed_bytes: 0,
+            };
         }
         let weights: Vec<(String, Quantized)> = model
             .block_linears()
@@ -136,12 +162,31 @@ impl QuantizedCache {
             .map_err(|source| FormatError::Write { path: path.clone(), source })
             .and_then(|()| write_packed(&path, &weights, BTreeMap::from(metadata), signal));
         let bytes = weights.iter().map(|(_, weight)| weight.bytes() as u64).sum();
-        let (outcome, reason) = match written {
-            Ok(()) => (CacheOutcome::Written, None),
-            Err(error) => (CacheOutcome::Failed, Some(error.to_string())),
+        let (outcome, gone) = match written {
+            Ok(()) => (CacheOutcome::Written, old_entries::remove_old(&path, SystemTime::now())),
+            Err(error) => {
+                let failure = Some(error.to_string());
+                (CacheOutcome::Failed, Removed { failure, ..Removed::default() })
+            }
         };
-        CacheReport { path, bytes, outcome, reason }
+        let Removed { entries: removed, bytes: removed_bytes, failure: reason } = gone;
+        CacheReport { path, bytes, outcome, reason, removed, removed_bytes }
     }
+}
+
+/// The file of a model's entry, and its key; `None` where nothing is quantised, or there is no place for it.
+fn place(
+    options: &CacheOptions,
+    files: &dyn Source,
+    names: &[String],
+    layout: Layout,
+) -> Option<(PathBuf, String)> {
+    let dir = folder(options)?;
+    let identity = files.identity(names).filter(|_| !names.is_empty())?;
+    let mut hash = blake3::Hasher::new();
+    hash.update(format!("{CODEC} {} {names:?} ", named(layout)).as_bytes());
+    let key = hash.update(identity.as_bytes()).finalize().to_hex()[..KEY_DIGITS].to_owned();
+    Some((dir.join(format!("{key}{EXTENSION}")), key))
 }
 
 /// A layout in the key. That of 4 bits has the form that it had before there was another.
@@ -150,4 +195,8 @@ fn named(layout: Layout) -> String {
         Layout::FourBits(layout) => format!("{layout:?}"),
         Layout::Int8 => "Int8".into(),
     }
+}
+
+fn folder(options: &CacheOptions) -> Option<PathBuf> {
+    options.dir.clone().or_else(|| Some(speed::cache_folder()?.join(FOLDER)))
 }

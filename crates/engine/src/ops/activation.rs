@@ -7,10 +7,11 @@
 //! gated   y = f(gate) · up        dgate = dy · up · f'(gate)        dup = dy · f(gate)
 //! plain   y = f(x)                dx = dy · f'(x)
 //! ```
-//! Shapes: all tensors of a call `[N, F]`.
+//! Shapes: all tensors of a call `[N, F]`. On the CPU x, gate, up and what is made of them have one type,
+//! f32 or bf16; dy is f32.
 
 use super::{read_all, same_len};
-use crate::ctx::{Ctx, read, write};
+use crate::ctx::{Ctx, read, with_element, write};
 use crate::error::Result;
 use crate::spec::Activation;
 use candle_core::Tensor;
@@ -22,9 +23,13 @@ pub fn gated_forward(ctx: &Ctx, f: Activation, gate: &Tensor, up: &Tensor) -> Re
     if !ctx.is_cpu() {
         return reference::gated_forward(f, gate, up);
     }
-    let mut y = ctx.buffer(len);
-    read_all([gate, up], |[gate, up]| kernel::gated_forward(ctx.isa, f.into(), gate, up, &mut y))?;
-    ctx.tensor(y, gate.dims())
+    with_element!(gate.dtype(), |T| {
+        let mut y = ctx.buffer::<T>(len);
+        read_all([gate, up], |[gate, up]| {
+            kernel::gated_forward::<T>(ctx.isa, f.into(), gate, up, &mut y);
+        })?;
+        ctx.tensor(y, gate.dims())
+    })
 }
 
 /// `(dgate, dup)`. On the CPU they take the places of `gate` and `up`, whose clones have the gradients too
@@ -40,11 +45,11 @@ pub fn gated_backward(
     if !ctx.is_cpu() {
         return reference::gated_backward(f, dy, &gate, &up);
     }
-    read::<f32, _>(dy, |dy| {
-        write(&gate, |gate| {
+    with_element!(gate.dtype(), |T| read::<f32, _>(dy, |dy| {
+        write::<T, _>(&gate, |gate| {
             write(&up, |up| kernel::gated_backward(ctx.isa, f.into(), dy, gate, up))
         })
-    })???;
+    }))???;
     Ok((gate, up))
 }
 
@@ -53,20 +58,23 @@ pub fn plain_forward(ctx: &Ctx, f: Activation, x: &Tensor) -> Result<Tensor> {
     if !ctx.is_cpu() {
         return Ok(reference::value_and_slope(f, x)?.0);
     }
-    let mut y = ctx.buffer(x.elem_count());
-    read_all([x], |[x]| kernel::plain_forward(ctx.isa, f.into(), x, &mut y))?;
-    ctx.tensor(y, x.dims())
+    with_element!(x.dtype(), |T| {
+        let mut y = ctx.buffer::<T>(x.elem_count());
+        read::<T, _>(x, |x| kernel::plain_forward(ctx.isa, f.into(), x, &mut y))?;
+        ctx.tensor(y, x.dims())
+    })
 }
 
-/// `dx`.
-pub fn plain_backward(ctx: &Ctx, f: Activation, dy: &Tensor, x: &Tensor) -> Result<Tensor> {
-    let len = same_len("plain_backward", [dy, x])?;
+/// `dx`. On the CPU it takes the place of `x`, whose clones have the gradient too from then on.
+pub fn plain_backward(ctx: &Ctx, f: Activation, dy: &Tensor, x: Tensor) -> Result<Tensor> {
+    same_len("plain_backward", [dy, &x])?;
     if !ctx.is_cpu() {
-        return Ok(dy.mul(&reference::value_and_slope(f, x)?.1)?);
+        return Ok(dy.mul(&reference::value_and_slope(f, &x)?.1)?);
     }
-    let mut dx = ctx.buffer(len);
-    read_all([dy, x], |[dy, x]| kernel::plain_backward(ctx.isa, f.into(), dy, x, &mut dx))?;
-    ctx.tensor(dx, x.dims())
+    with_element!(x.dtype(), |T| read::<f32, _>(dy, |dy| {
+        write::<T, _>(&x, |x| kernel::plain_backward(ctx.isa, f.into(), dy, x))
+    }))??;
+    Ok(x)
 }
 
 impl From<Activation> for kernel::Activation {
@@ -149,7 +157,7 @@ mod tests {
             let (dgate, dup) = gated_backward(&ctx, f, &dy, x.copy()?, up.copy()?)?;
             let pairs = [
                 (plain_forward(&ctx, f, &x)?, value),
-                (plain_backward(&ctx, f, &dy, &x)?, dy64.mul(&slope)?),
+                (plain_backward(&ctx, f, &dy, x.copy()?)?, dy64.mul(&slope)?),
                 (gated_forward(&ctx, f, &x, &up)?, reference::gated_forward(f, &x64, &up64)?),
                 (dgate, dgate64),
                 (dup, dup64),

@@ -3,12 +3,13 @@
 //! CPU; the reference does.
 //!
 //! Shapes: q, out, dout, dq `[N, H·D]` · k, v, dk, dv `[N, K·D]` · lse `[N, H]`, where N tokens of
-//! all sequences · H query heads · K kv heads · D head_dim. `seq_starts` rises from 0 to N.
+//! all sequences · H query heads · K kv heads · D head_dim. `seq_starts` rises from 0 to N. On the CPU
+//! q, k, v and out are all f32 or all bf16, the rest is f32.
 
 use super::{read_all, refuse};
 use crate::ctx::Ctx;
 use crate::error::Result;
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use kernels::attention::{self, AttentionShape, Gradients};
 
 /// The heads of an attention and how its scores are made.
@@ -78,13 +79,25 @@ pub fn forward(
     if !ctx.is_cpu() {
         return reference::forward(spec, q, k, v, seq_starts);
     }
-    let (mut out, mut lse) = (ctx.buffer(q.elem_count()), ctx.buffer(n * spec.n_heads));
-    read_all([q, k, v], |[q, k, v]| {
-        let shape = spec.shape();
-        let (isa, precision) = (ctx.isa, ctx.precision);
-        attention::forward(isa, precision, &shape, seq_starts, q, k, v, &mut out, &mut lse);
-    })?;
-    Ok((ctx.tensor(out, q.dims())?, Saved { lse: ctx.tensor(lse, &[n, spec.n_heads])? }))
+    let (isa, shape) = (ctx.isa, spec.shape());
+    let mut lse = ctx.buffer(n * spec.n_heads);
+    let out = match q.dtype() {
+        DType::BF16 => {
+            let mut out = ctx.buffer(q.elem_count());
+            read_all([q, k, v], |[q, k, v]| {
+                attention::forward_bf16(isa, &shape, seq_starts, q, k, v, &mut out, &mut lse);
+            })?;
+            ctx.tensor(out, q.dims())?
+        }
+        _ => {
+            let mut out = ctx.buffer(q.elem_count());
+            read_all([q, k, v], |[q, k, v]| {
+                attention::forward(isa, &shape, seq_starts, q, k, v, &mut out, &mut lse);
+            })?;
+            ctx.tensor(out, q.dims())?
+        }
+    };
+    Ok((out, Saved { lse: ctx.tensor(lse, &[n, spec.n_heads])? }))
 }
 
 /// Returns `(dq, dk, dv)`.
@@ -106,12 +119,16 @@ pub fn backward(
     }
     let mut dq = ctx.buffer(q.elem_count());
     let [mut dk, mut dv] = [(); 2].map(|()| ctx.buffer(k.elem_count()));
-    read_all([q, k, v, out, &saved.lse, dout], |[q, k, v, out, lse, dout]| {
-        let grads = Gradients { dq: &mut dq, dk: &mut dk, dv: &mut dv };
-        let shape = spec.shape();
-        let (isa, precision) = (ctx.isa, ctx.precision);
-        attention::backward(isa, precision, &shape, seq_starts, q, k, v, out, lse, dout, grads);
-    })?;
+    let (isa, shape) = (ctx.isa, spec.shape());
+    let grads = Gradients { dq: &mut dq, dk: &mut dk, dv: &mut dv };
+    read_all([&saved.lse, dout], |[lse, dout]| match q.dtype() {
+        DType::BF16 => read_all([q, k, v, out], |[q, k, v, out]| {
+            attention::backward_bf16(isa, &shape, seq_starts, q, k, v, out, lse, dout, grads);
+        }),
+        _ => read_all([q, k, v, out], |[q, k, v, out]| {
+            attention::backward(isa, &shape, seq_starts, q, k, v, out, lse, dout, grads);
+        }),
+    })??;
     Ok((ctx.tensor(dq, q.dims())?, ctx.tensor(dk, k.dims())?, ctx.tensor(dv, v.dims())?))
 }
 

@@ -7,8 +7,8 @@
 //! The mask's random numbers are ChaCha8's key stream under a key made of [`DropKey`].
 //! Shapes: x, y any, of one shape.
 
-use super::{read_all, refuse};
-use crate::ctx::Ctx;
+use super::refuse;
+use crate::ctx::{Ctx, read, with_element};
 use crate::error::Result;
 use candle_core::Tensor;
 
@@ -21,21 +21,21 @@ pub struct DropKey {
     pub layer: u32,
     /// Which of the layer's modules.
     pub module: u32,
-    /// Micro-batch of the step.
-    pub micro: u32,
+    /// Which pass of the step.
+    pub pass: u32,
 }
 
 impl DropKey {
     /// The 256 bits of the ChaCha key; different keys never share a stream.
     fn words(self) -> [u32; 8] {
-        let DropKey { seed, step, layer, module, micro } = self;
+        let DropKey { seed, step, layer, module, pass } = self;
         let halves = |x: u64| [x as u32, (x >> 32) as u32];
         let ([a, b], [c, d]) = (halves(seed), halves(step));
-        [a, b, c, d, layer, module, micro, u32::from_le_bytes(*b"drop")]
+        [a, b, c, d, layer, module, pass, u32::from_le_bytes(*b"drop")]
     }
 }
 
-/// Returns `y`; the same call on `dy` returns `dx`. Refuses a `p` outside of 0 ≤ p < 1.
+/// Returns `y` in f32; the same call on `dy` returns `dx`. Refuses a `p` outside of 0 ≤ p < 1.
 pub fn drop(ctx: &Ctx, x: &Tensor, p: f32, key: &DropKey) -> Result<Tensor> {
     if !(0.0..1.0).contains(&p) {
         return refuse("dropout", format!("the probability {p} is not in 0 ≤ p < 1"));
@@ -46,8 +46,10 @@ pub fn drop(ctx: &Ctx, x: &Tensor, p: f32, key: &DropKey) -> Result<Tensor> {
     if !ctx.is_cpu() {
         return reference::drop(ctx, x, p, key);
     }
-    let mut y = ctx.buffer(x.elem_count());
-    read_all([x], |[x]| kernels::dropout::drop(ctx.isa, key.words(), p, x, &mut y))?;
+    let mut y: Vec<f32> = ctx.buffer(x.elem_count());
+    with_element!(x.dtype(), |T| read::<T, _>(x, |x| {
+        kernels::dropout::drop(ctx.isa, key.words(), p, x, &mut y);
+    }))?;
     ctx.tensor(y, x.dims())
 }
 
@@ -84,7 +86,7 @@ mod tests {
     use crate::ctx::Precision;
     use crate::testing::tensor;
 
-    const KEY: DropKey = DropKey { seed: 42, step: 7, layer: 3, module: 1, micro: 0 };
+    const KEY: DropKey = DropKey { seed: 42, step: 7, layer: 3, module: 1, pass: 0 };
 
     /// The reference takes its numbers from another implementation of ChaCha8.
     #[test]
@@ -110,7 +112,7 @@ mod tests {
             DropKey { step: 8, ..KEY },
             DropKey { layer: 4, ..KEY },
             DropKey { module: 2, ..KEY },
-            DropKey { micro: 1, ..KEY },
+            DropKey { pass: 1, ..KEY },
         ];
         let masks: Result<Vec<Vec<f32>>> =
             keys.iter().map(|key| Ok(drop(&ctx, &ones, 0.5, key)?.to_vec1()?)).collect();

@@ -5,7 +5,7 @@
 use super::{read_all, same_len};
 use crate::ctx::{Ctx, write};
 use crate::error::Result;
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use kernels::elementwise as kernel;
 
 /// `y += x`.
@@ -15,6 +15,18 @@ pub fn add_assign(ctx: &Ctx, y: &Tensor, x: &Tensor) -> Result<()> {
         return reference::add_assign(y, x);
     }
     write(y, |y| read_all([x], |[x]| kernel::add_assign(ctx.isa, y, x)))?
+}
+
+/// `x` rounded to bf16, whose memory it gives back, where `dtype` is that; else `x` itself.
+pub fn rounded(ctx: &Ctx, x: Tensor, dtype: DType) -> Result<Tensor> {
+    if dtype != DType::BF16 || !ctx.is_cpu() {
+        return Ok(x);
+    }
+    let mut y = ctx.buffer(x.elem_count());
+    read_all([&x], |[x]| kernel::f32_to_bf16(ctx.isa, x, &mut y))?;
+    let y = ctx.tensor(y, x.dims())?;
+    ctx.recycle([x]);
+    Ok(y)
 }
 
 /// `y = a·y`.

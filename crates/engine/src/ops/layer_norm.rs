@@ -10,9 +10,9 @@
 //! Shapes: x, y, dy, dx `[N, C]` · w, b, dw, db `[C]` · mean, rstd `[N]`.
 
 use super::{norm_rows, read_all, same_len};
-use crate::ctx::{Ctx, write};
+use crate::ctx::{Ctx, with_element, write};
 use crate::error::Result;
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use kernels::norm;
 
 /// What `backward` needs besides its inputs: two numbers per row.
@@ -21,13 +21,14 @@ pub struct Saved {
     pub rstd: Tensor,
 }
 
-/// Returns `y` and what `backward` needs. `eps` is inside the root; sums are made in f32.
+/// Returns `y`, on the CPU in `dtype`, and what `backward` needs. `eps` is inside the root; sums are
+/// made in f32.
 pub fn forward(
     ctx: &Ctx,
     x: &Tensor,
-    w: &Tensor,
-    b: Option<&Tensor>,
+    (w, b): (&Tensor, Option<&Tensor>),
     eps: f32,
+    dtype: DType,
 ) -> Result<(Tensor, Saved)> {
     let rows = norm_rows("layer_norm", x, w)?;
     if let Some(b) = b {
@@ -36,18 +37,21 @@ pub fn forward(
     if !ctx.is_cpu() {
         return reference::forward(x, w, b, eps);
     }
-    let mut y = ctx.buffer(x.elem_count());
     let (mut mean, mut rstd) = (vec![0.0; rows], vec![0.0; rows]);
-    let mut run = |x: &[f32], w: &[f32], b: Option<&[f32]>| {
-        let stats = (&mut mean[..], &mut rstd[..]);
-        norm::layer_norm_forward(ctx.isa, norm::LayerNorm { x, w }, b, eps, &mut y, stats);
-    };
-    match b {
-        Some(b) => read_all([x, w, b], |[x, w, b]| run(x, w, Some(b)))?,
-        None => read_all([x, w], |[x, w]| run(x, w, None))?,
-    }
+    let y = with_element!(dtype, |T| {
+        let mut y = ctx.buffer::<T>(x.elem_count());
+        let mut run = |x: &[f32], w: &[f32], b: Option<&[f32]>| {
+            let stats = (&mut mean[..], &mut rstd[..]);
+            norm::layer_norm_forward(ctx.isa, norm::LayerNorm { x, w }, b, eps, &mut y, stats);
+        };
+        match b {
+            Some(b) => read_all([x, w, b], |[x, w, b]| run(x, w, Some(b)))?,
+            None => read_all([x, w], |[x, w]| run(x, w, None))?,
+        }
+        ctx.tensor(y, x.dims())?
+    });
     let saved = Saved { mean: ctx.tensor(mean, &[rows])?, rstd: ctx.tensor(rstd, &[rows])? };
-    Ok((ctx.tensor(y, x.dims())?, saved))
+    Ok((y, saved))
 }
 
 /// Returns `dx`. Adds to `dw` and `db` where there are some; frozen ones pass `None`.
@@ -146,7 +150,7 @@ mod tests {
             let (x, dy) = (tensor(1, &[rows, 24]), tensor(3, &[rows, 24]));
             let (x64, dy64) = (to_f64(&x), to_f64(&dy));
             let (b, b64) = bias.unzip();
-            let (y, saved) = forward(&ctx, &x, &w, b, 1e-5)?;
+            let (y, saved) = forward(&ctx, &x, (&w, b), 1e-5, DType::F32)?;
             let (y64, saved64) = reference::forward(&x64, &w64, b64, 1e-5)?;
             assert!(distance(&y, &y64) < 3e-7, "y: {}", distance(&y, &y64));
 
@@ -177,7 +181,7 @@ mod tests {
     fn each_gradient_can_be_left_out() -> Result<()> {
         let ctx = Ctx::cpu(Precision::F32);
         let (x, w, dy) = (tensor(1, &[3, 8]), tensor(2, &[8]), tensor(3, &[3, 8]));
-        let (_, saved) = forward(&ctx, &x, &w, None, 1e-5)?;
+        let (_, saved) = forward(&ctx, &x, (&w, None), 1e-5, DType::F32)?;
         let [dw, db, dw_alone, db_alone] = [(); 4].map(|()| ctx.zeros(&[8]));
         let (dw, db, dw_alone, db_alone) = (dw?, db?, dw_alone?, db_alone?);
         let all = backward(&ctx, &dy, &x, &w, &saved, Some(&dw), Some(&db))?.to_vec2::<f32>()?;

@@ -7,15 +7,16 @@
 //! db += Σ_rows dy
 //! ```
 //! In brackets: an adapter's [`LowRank`] term, summed while its part of the output lies in the cache.
-//! Shapes: x, dx `[N, I]` · y, dy `[N, O]` · w, dw `[O, I]` · b, db `[O]`.
+//! Shapes: x, dx `[N, I]` · y, dy `[N, O]` · w, dw `[O, I]` · b, db `[O]`. x and dy may be f32 or bf16.
 
 use super::low_rank::LowRank;
 use super::refuse;
-use crate::ctx::{Ctx, read, write};
+use crate::ctx::{Ctx, operand, read, with_element, write};
 use crate::error::Result;
 use crate::weight::Weight;
 use candle_core::{DType, Tensor};
-use kernels::gemm::{Elements, Mat, Store, Term, gemm, gemm_sum};
+use kernels::gemm::{Mat, Store, Term, gemm, gemm_sum, gemm_sum_bf16};
+use kernels::value::Value;
 
 /// The same in candle ops, on any device and in any float type, at that type's precision.
 ///
@@ -48,7 +49,7 @@ pub mod reference {
     }
 }
 
-/// Returns `y = x · wᵀ + b`, and the adapter's term. Errors: shapes that do not fit each other.
+/// Returns `y = x · wᵀ + b`, and the adapter's term, in f32. Errors: shapes that do not fit each other.
 pub fn forward(
     ctx: &Ctx,
     x: &Tensor,
@@ -70,7 +71,35 @@ pub fn forward(
             (read::<f32, _>(b, |b| b.repeat(n))?, Store::Add)
         }
     };
-    product_with_weight(ctx, (x, w, true), low_rank, store, (n, &mut y))?;
+    with_terms(n, (x, w, true), low_rank, |terms| {
+        gemm_sum(ctx.isa, ctx.precision, terms, store, &mut y);
+    })?;
+    ctx.tensor(y, &[n, n_out])
+}
+
+/// The same, rounded to bf16 as it is stored. On the CPU only.
+pub fn forward_rounded(
+    ctx: &Ctx,
+    x: &Tensor,
+    w: &Weight,
+    b: Option<&Tensor>,
+    low_rank: Option<LowRank>,
+) -> Result<Tensor> {
+    let (n_out, n_in) = w.dims()?;
+    let n = rows_of("x", x, n_in)?;
+    let mut y = ctx.buffer(n * n_out);
+    let mut product = |bias: Option<&[f32]>| {
+        with_terms(n, (x, w, true), low_rank, |terms| {
+            gemm_sum_bf16(ctx.isa, ctx.precision, terms, bias, &mut y);
+        })
+    };
+    match b {
+        None => product(None)?,
+        Some(b) => {
+            same_shape("b", b, &[n_out])?;
+            read::<f32, _>(b, |b| product(Some(b)))??;
+        }
+    }
     ctx.tensor(y, &[n, n_out])
 }
 
@@ -86,8 +115,10 @@ pub fn backward_input(
     }
     let (n_out, n_in) = w.dims()?;
     let n = rows_of("dy", dy, n_out)?;
-    let mut dx = ctx.buffer(n * n_in);
-    product_with_weight(ctx, (dy, w, false), low_rank, Store::Overwrite, (n, &mut dx))?;
+    let mut dx: Vec<f32> = ctx.buffer(n * n_in);
+    with_terms(n, (dy, w, false), low_rank, |terms| {
+        gemm_sum(ctx.isa, ctx.precision, terms, Store::Overwrite, &mut dx);
+    })?;
     ctx.tensor(dx, &[n, n_in])
 }
 
@@ -106,7 +137,11 @@ pub fn backward_input_add(
     let (n_out, n_in) = w.dims()?;
     let n = rows_of("dy", dy, n_out)?;
     same_shape("dx", dx, &[n, n_in])?;
-    write(dx, |dx| product_with_weight(ctx, (dy, w, false), low_rank, Store::Add, (n, dx)))?
+    write(dx, |dx| {
+        with_terms(n, (dy, w, false), low_rank, |terms| {
+            gemm_sum(ctx.isa, ctx.precision, terms, Store::Add, dx);
+        })
+    })?
 }
 
 /// `dw += dyᵀ · x`, in place. Errors: shapes that do not fit each other.
@@ -117,10 +152,9 @@ pub fn backward_weight(ctx: &Ctx, dy: &Tensor, x: &Tensor, dw: &Tensor) -> Resul
     let (n_out, n_in) = dw.dims2()?;
     let n = rows_of("dy", dy, n_out)?;
     same_shape("x", x, &[n, n_in])?;
-    read::<f32, _>(dy, |dy| {
-        read::<f32, _>(x, |x| {
-            let (dy, x) =
-                (Mat::new(n, n_out, Elements::F32(dy)), Mat::new(n, n_in, Elements::F32(x)));
+    operand(dy, |dy| {
+        operand(x, |x| {
+            let (dy, x) = (Mat::new(n, n_out, dy), Mat::new(n, n_in, x));
             write(dw, |dw| gemm(ctx.isa, ctx.precision, 1.0, dy.t(), x, Store::Add, dw))
         })
     })??
@@ -133,18 +167,18 @@ pub fn backward_bias(ctx: &Ctx, dy: &Tensor, db: &Tensor) -> Result<()> {
     }
     let n_out = db.dims1()?;
     rows_of("dy", dy, n_out)?;
-    read::<f32, _>(dy, |dy| write(db, |db| add_rows(dy, db)))?
+    with_element!(dy.dtype(), |T| read::<T, _>(dy, |dy| write(db, |db| add_rows(dy, db))))?
 }
 
 /// Sums each column in f64 before it is added: N is long, and the bias is one number for all of it.
-fn add_rows(dy: &[f32], db: &mut [f32]) {
+fn add_rows<T: Value>(dy: &[T], db: &mut [f32]) {
     if db.is_empty() {
         return;
     }
     let mut sums = vec![0.0f64; db.len()];
     for dy in dy.chunks_exact(db.len()) {
         for (sum, dy) in sums.iter_mut().zip(dy) {
-            *sum += f64::from(*dy);
+            *sum += f64::from(dy.widen());
         }
     }
     for (db, sum) in db.iter_mut().zip(sums) {
@@ -152,28 +186,28 @@ fn add_rows(dy: &[f32], db: &mut [f32]) {
     }
 }
 
-/// `out [n, …]` = or += `x · w`, or `x · wᵀ`, and the adapter's term, on slices.
-fn product_with_weight(
-    ctx: &Ctx,
+/// Calls `sum` with `x · w`, or `x · wᵀ`, of `n` rows, and the adapter's term.
+fn with_terms(
+    n: usize,
     (x, w, transposed): (&Tensor, &Weight, bool),
     low_rank: Option<LowRank>,
-    store: Store,
-    (n, out): (usize, &mut [f32]),
+    sum: impl FnOnce(&[Term]),
 ) -> Result<()> {
     let (n_out, n_in) = w.dims()?;
-    with_operands(x, w, |x, w| {
-        let w = Mat::new(n_out, n_in, w);
-        let w = if transposed { w.t() } else { w };
-        let first = Term { alpha: 1.0, a: Mat::new(n, w.rows, x), b: w };
-        let mut sum = |terms: &[Term]| gemm_sum(ctx.isa, ctx.precision, terms, store, out);
-        match low_rank {
-            None => {
-                sum(&[first]);
-                Ok(())
+    operand(x, |x| {
+        w.with_elements(|w| {
+            let w = Mat::new(n_out, n_in, w);
+            let w = if transposed { w.t() } else { w };
+            let first = Term { alpha: 1.0, a: Mat::new(n, w.rows, x), b: w };
+            match low_rank {
+                None => {
+                    sum(&[first]);
+                    Ok(())
+                }
+                Some(low_rank) => low_rank.with_term(n, w.cols, |second| sum(&[first, second])),
             }
-            Some(low_rank) => low_rank.with_term(n, w.cols, |second| sum(&[first, second])),
-        }
-    })?
+        })
+    })??
 }
 
 /// `y` and the adapter's term, where only candle ops reach.
@@ -182,11 +216,6 @@ fn plus(y: Tensor, low_rank: Option<LowRank>) -> Result<Tensor> {
         None => y,
         Some(low_rank) => (y + low_rank.reference()?)?,
     })
-}
-
-/// Calls `f` with the elements of an activation and of a weight.
-fn with_operands<R>(x: &Tensor, w: &Weight, f: impl FnOnce(Elements, Elements) -> R) -> Result<R> {
-    read::<f32, _>(x, |x| w.with_elements(|w| f(Elements::F32(x), w)))?
 }
 
 /// Number of rows of a matrix that has to have `cols` columns.

@@ -10,9 +10,9 @@
 //! dx̃  = dhᵀ A                  by the linear where nothing was dropped
 //! ```
 //! Shapes: x, x̃ `[N, I]` · A `[r, I]` · B `[O, r]` · y, dy `[N, O]` · h, dh `[Σr, N]`, so that each
-//! adapter's part is rows of its own. Gradients of A and B are added to.
+//! adapter's part is rows of its own. Gradients of A and B are added to. x and dy may be f32 or bf16.
 
-use crate::ctx::{Ctx, read, write};
+use crate::ctx::{Ctx, operand, read, write};
 use crate::error::Result;
 use crate::ops::low_rank::LowRank;
 use candle_core::Tensor;
@@ -165,22 +165,22 @@ impl<'a> View<'a> {
         View { transposed: !self.transposed, ..self }
     }
 
-    fn mat<'d>(&self, data: &'d [f32]) -> Result<Mat<'d>> {
+    fn mat<'d>(&self, data: Elements<'d>) -> Result<Mat<'d>> {
         let (rows, cols) = self.tensor.dims2()?;
-        let mat = Mat::new(rows, cols, Elements::F32(data));
+        let mat = Mat::new(rows, cols, data);
         Ok(if self.transposed { mat.t() } else { mat })
     }
 }
 
 /// A matrix that a product writes whole.
 fn output(ctx: &Ctx, rows: usize, cols: usize) -> Result<Tensor> {
-    ctx.tensor(ctx.buffer(rows * cols), &[rows, cols])
+    ctx.tensor(ctx.buffer::<f32>(rows * cols), &[rows, cols])
 }
 
 /// `c (+)= alpha · a · b` on the CPU.
 fn product(ctx: &Ctx, alpha: f32, a: View, b: View, store: Store, c: &Tensor) -> Result<()> {
-    read::<f32, _>(a.tensor, |a_data| {
-        read::<f32, _>(b.tensor, |b_data| {
+    operand(a.tensor, |a_data| {
+        operand(b.tensor, |b_data| {
             let (a, b) = (a.mat(a_data)?, b.mat(b_data)?);
             write(c, |c| gemm(ctx.isa, ctx.precision, alpha, a, b, store, c))
         })

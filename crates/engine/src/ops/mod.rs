@@ -19,21 +19,21 @@ pub mod rope;
 pub mod rope_frequencies;
 
 use crate::error::Result;
-use candle_core::{Storage, Tensor};
+use candle_core::{Storage, Tensor, WithDType};
 
-/// Calls `f` with the elements of contiguous CPU tensors of f32.
-pub(crate) fn read_all<const K: usize, R>(
+/// Calls `f` with the elements of contiguous CPU tensors of one type.
+pub(crate) fn read_all<T: WithDType, const K: usize, R>(
     tensors: [&Tensor; K],
-    f: impl FnOnce([&[f32]; K]) -> R,
+    f: impl FnOnce([&[T]; K]) -> R,
 ) -> Result<R> {
     let guards = tensors.map(|x| x.storage_and_layout());
-    let mut slices: [&[f32]; K] = [&[]; K];
+    let mut slices: [&[T]; K] = [&[]; K];
     for (slice, (storage, layout)) in slices.iter_mut().zip(&guards) {
         let (Storage::Cpu(storage), Some((from, to))) = (&**storage, layout.contiguous_offsets())
         else {
             return refuse("read_all", "a tensor is not on the CPU or not contiguous".into());
         };
-        *slice = &storage.as_slice::<f32>()?[from..to];
+        *slice = &storage.as_slice::<T>()?[from..to];
     }
     Ok(f(slices))
 }

@@ -10,9 +10,9 @@
 //! head) · w, dw `[C]` · r `[rows]`.
 
 use super::{norm_rows, read_all, same_len};
-use crate::ctx::{Ctx, write};
+use crate::ctx::{Ctx, with_element, write};
 use crate::error::Result;
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 pub use kernels::norm::WeightOffset;
 
 /// What `backward` needs besides its inputs: one number per row.
@@ -20,25 +20,29 @@ pub struct Saved {
     pub rstd: Tensor,
 }
 
-/// Returns `y` and what `backward` needs. `eps` is inside the root; sums are made in f32.
+/// Returns `y`, on the CPU in `dtype`, and what `backward` needs. `eps` is inside the root; sums are
+/// made in f32.
 pub fn forward(
     ctx: &Ctx,
     x: &Tensor,
     w: &Tensor,
-    eps: f32,
-    offset: WeightOffset,
+    (eps, offset): (f32, WeightOffset),
+    dtype: DType,
 ) -> Result<(Tensor, Saved)> {
     let rows = norm_rows("rms_norm", x, w)?;
     if !ctx.is_cpu() {
         return reference::forward(x, w, eps, offset);
     }
-    let mut y = ctx.buffer(x.elem_count());
     let mut rstd = vec![0.0; rows];
-    read_all([x, w], |[x, w]| {
-        let norm = kernels::norm::RmsNorm { x, w, offset };
-        kernels::norm::rms_norm_forward(ctx.isa, norm, eps, &mut y, &mut rstd);
-    })?;
-    Ok((ctx.tensor(y, x.dims())?, Saved { rstd: ctx.tensor(rstd, &[rows])? }))
+    let y = with_element!(dtype, |T| {
+        let mut y = ctx.buffer::<T>(x.elem_count());
+        read_all([x, w], |[x, w]| {
+            let norm = kernels::norm::RmsNorm { x, w, offset };
+            kernels::norm::rms_norm_forward(ctx.isa, norm, eps, &mut y, &mut rstd);
+        })?;
+        ctx.tensor(y, x.dims())?
+    });
+    Ok((y, Saved { rstd: ctx.tensor(rstd, &[rows])? }))
 }
 
 /// Returns `dx`. Adds to `dw` when there is one; a frozen weight passes `None`.
@@ -124,7 +128,7 @@ mod tests {
             for shape in [&[1, 8][..], &[5, 24], &[3, 2, 40]] {
                 let (x, w, dy) = (tensor(1, shape), tensor(2, &[8]), tensor(3, shape));
                 let (x64, w64, dy64) = (to_f64(&x), to_f64(&w), to_f64(&dy));
-                let (y, saved) = forward(&ctx, &x, &w, 1e-6, offset)?;
+                let (y, saved) = forward(&ctx, &x, &w, (1e-6, offset), DType::F32)?;
                 let (y64, saved64) = reference::forward(&x64, &w64, 1e-6, offset)?;
                 assert!(distance(&y, &y64) < 3e-7, "y: {}", distance(&y, &y64));
 
@@ -150,7 +154,7 @@ mod tests {
     fn a_gradient_is_added_to_and_a_frozen_weight_has_none() -> Result<()> {
         let ctx = Ctx::cpu(Precision::F32);
         let (x, w, dy) = (tensor(1, &[3, 8]), tensor(2, &[8]), tensor(3, &[3, 8]));
-        let (_, saved) = forward(&ctx, &x, &w, 1e-6, WeightOffset::Zero)?;
+        let (_, saved) = forward(&ctx, &x, &w, (1e-6, WeightOffset::Zero), DType::F32)?;
         let dw = ctx.zeros(&[8])?;
         let trained = backward(&ctx, &dy, &x, &w, &saved, WeightOffset::Zero, Some(&dw))?;
         let once = dw.copy()?;
@@ -164,8 +168,13 @@ mod tests {
     #[test]
     fn rows_that_the_weight_does_not_divide_are_refused() {
         let ctx = Ctx::cpu(Precision::F32);
-        let refused =
-            forward(&ctx, &tensor(1, &[3, 8]), &tensor(2, &[7]), 1e-6, WeightOffset::Zero);
+        let refused = forward(
+            &ctx,
+            &tensor(1, &[3, 8]),
+            &tensor(2, &[7]),
+            (1e-6, WeightOffset::Zero),
+            DType::F32,
+        );
         let message = refused.err().map(|error| error.to_string());
         assert_eq!(message.as_deref(), Some("rms_norm: x [3, 8] is not made of rows of 7"));
     }

@@ -14,8 +14,9 @@ use super::{read_all, refuse};
 use crate::ctx::{Ctx, write};
 use crate::error::Result;
 use crate::spec::{Positions, RopeScaling};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 pub use kernels::rope::Direction;
+use kernels::rope::{CosSin, RopeShape};
 
 /// Cosine and sine of the positions below `max_len`.
 pub struct RopeTables {
@@ -50,16 +51,61 @@ impl RopeTables {
     }
 }
 
+/// Heads of x, and the size of each.
+pub type Heads = (usize, usize);
+
 /// Rotates x in place: forward by θ, backward (for dx) by −θ. Refuses a position behind the tables.
 pub fn rotate(
     ctx: &Ctx,
     x: &Tensor,
-    heads: usize,
-    head_dim: usize,
+    heads: Heads,
     tables: &RopeTables,
     positions: &[u32],
     direction: Direction,
 ) -> Result<()> {
+    let shape = shape_of(x, heads, tables, positions)?;
+    if !ctx.is_cpu() {
+        return reference::rotate(ctx, x, heads, tables, positions, direction);
+    }
+    write(x, |x| {
+        read_all([&tables.cos, &tables.sin], |[cos, sin]| {
+            let tables = CosSin { cos, sin };
+            kernels::rope::rotate(ctx.isa, shape, x, tables, positions, direction);
+        })
+    })?
+}
+
+/// x rotated forward, in `dtype` on the CPU; x is used up.
+pub fn rotated(
+    ctx: &Ctx,
+    x: Tensor,
+    heads: Heads,
+    tables: &RopeTables,
+    positions: &[u32],
+    dtype: DType,
+) -> Result<Tensor> {
+    if dtype != DType::BF16 || !ctx.is_cpu() {
+        rotate(ctx, &x, heads, tables, positions, Direction::Forward)?;
+        return Ok(x);
+    }
+    let shape = shape_of(&x, heads, tables, positions)?;
+    let mut y = ctx.buffer(x.elem_count());
+    read_all([&x, &tables.cos, &tables.sin], |[x, cos, sin]| {
+        let (tables, forward) = (CosSin { cos, sin }, Direction::Forward);
+        kernels::rope::rotate_into_bf16(ctx.isa, shape, x, tables, positions, forward, &mut y);
+    })?;
+    let y = ctx.tensor(y, x.dims())?;
+    ctx.recycle([x]);
+    Ok(y)
+}
+
+/// The shape as kernels know it. Refuses an x of other rows, and a position behind the tables.
+fn shape_of(
+    x: &Tensor,
+    (heads, head_dim): Heads,
+    tables: &RopeTables,
+    positions: &[u32],
+) -> Result<RopeShape> {
     let rotary_dim = tables.rotary_dim;
     let max_len = tables.cos.dim(0)?;
     if x.elem_count() != positions.len() * heads * head_dim || rotary_dim > head_dim {
@@ -75,16 +121,7 @@ pub fn rotate(
     if let Some(position) = positions.iter().find(|&&position| position as usize >= max_len) {
         return refuse("rope", format!("position {position}, the tables hold {max_len}"));
     }
-    if !ctx.is_cpu() {
-        return reference::rotate(ctx, x, (heads, head_dim), tables, positions, direction);
-    }
-    let shape = kernels::rope::RopeShape { heads, head_dim, rotary_dim };
-    write(x, |x| {
-        read_all([&tables.cos, &tables.sin], |[cos, sin]| {
-            let tables = kernels::rope::CosSin { cos, sin };
-            kernels::rope::rotate(ctx.isa, shape, x, tables, positions, direction);
-        })
-    })?
+    Ok(RopeShape { heads, head_dim, rotary_dim })
 }
 
 /// The same, composed of candle's operations.
@@ -149,8 +186,8 @@ mod tests {
             };
             let (x, dy) = (tensor(1, &[8, 24]), tensor(2, &[8, 24]));
             let (y, dx) = (x.copy()?, dy.copy()?);
-            rotate(&ctx, &y, 3, 8, &tables, &positions, Direction::Forward)?;
-            rotate(&ctx, &dx, 3, 8, &tables, &positions, Direction::Backward)?;
+            rotate(&ctx, &y, (3, 8), &tables, &positions, Direction::Forward)?;
+            rotate(&ctx, &dx, (3, 8), &tables, &positions, Direction::Backward)?;
             let (y64, dx64) =
                 (turned64(&x, Direction::Forward)?, turned64(&dy, Direction::Backward)?);
             assert!(distance(&y, &y64) < 2e-7 && distance(&dx, &dx64) < 2e-7);
@@ -168,7 +205,7 @@ mod tests {
         let rope = Positions::Rope { rotary_dim: 8, theta: 1e4, scaling: RopeScaling::None };
         let tables = RopeTables::new(&ctx, &rope, 10)?;
         let rotated = |x: &Tensor, positions: &[u32]| {
-            let refused = rotate(&ctx, x, 2, 8, &tables, positions, Direction::Forward);
+            let refused = rotate(&ctx, x, (2, 8), &tables, positions, Direction::Forward);
             refused.err().map(|error| error.to_string())
         };
         let x = tensor(1, &[2, 16]);

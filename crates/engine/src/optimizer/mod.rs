@@ -42,6 +42,24 @@ pub struct OptimizerOptions {
     pub decay_all: bool,
 }
 
+impl OptimizerOptions {
+    /// `torch.optim.AdamW` with its betas and eps, without decay and clipping: where tests and benchmarks begin. A run's
+    /// options all come from the bridge.
+    pub fn adamw() -> OptimizerOptions {
+        OptimizerOptions {
+            kind: Kind::Adamw,
+            paged: false,
+            state_dir: None,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.0,
+            max_grad_norm: 0.0,
+            decay_all: false,
+        }
+    }
+}
+
 /// The arithmetic, and the precision of the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -26,13 +26,9 @@ fn open(kind: Kind, paged: bool) -> (Model, Optimizer) {
     let options = OptimizerOptions {
         kind,
         paged,
-        state_dir: None,
-        beta1: 0.9,
-        beta2: 0.999,
-        eps: 1e-8,
         weight_decay: 0.01,
         max_grad_norm: 1.0,
-        decay_all: false,
+        ..OptimizerOptions::adamw()
     };
     let optimizer = Optimizer::new(&model, &options, &Signal::default()).expect("an optimizer");
     (model, optimizer)

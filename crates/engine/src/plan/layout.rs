@@ -1,12 +1,13 @@
 //! What a training holds, by kind and by place: on one device, on several that share the blocks, and
 //! on the host beside cards. Pure arithmetic on shapes; change it together with `decoder::block`.
 //!
-//! Shapes: N tokens of the largest micro-batch, C hidden_size, H heads, K kv heads, D head_dim,
+//! Shapes: N tokens of the largest pass, C hidden_size, H heads, K kv heads, D head_dim,
 //! F intermediate_size, V vocabulary, r rank.
 
 use super::units::{Unit, Units};
 use super::{MappedBytes, PlanBytes};
-use crate::options::{Offload, PlanOptions};
+use crate::decoder::passes::pass_tokens;
+use crate::options::{ComputeDtype, Offload, PlanOptions};
 use crate::spec::{DecoderSpec, Mlp, Residual};
 use std::ops::Range;
 
@@ -30,6 +31,7 @@ pub(super) struct Layout<'a> {
     pub cards: Option<Cards>,
     /// The optimizer's state lies in a mapped file.
     pub paged: bool,
+    pub compute_dtype: ComputeDtype,
 }
 
 /// Full fine-tuning on cards with a host beside them: weights and activations in the type that is
@@ -110,25 +112,31 @@ impl Layout<'_> {
         recomputed: usize,
     ) -> (PlanBytes, MappedBytes) {
         let unit = self.unit(part);
-        let n = (size.seq_length as u64).saturating_mul(size.micro_batch as u64);
-        let value = n.saturating_mul(self.cards.map_or(4, |cards| cards.value_bytes));
+        let n = match self.cards {
+            None => pass_tokens(size.seq_length, size.micro_batch),
+            Some(_) => size.seq_length.saturating_mul(size.micro_batch),
+        };
+        let n = n as u64;
         let held = part.blocks.len() as u64;
         let again = recomputed.clamp(part.blocks.start, part.blocks.end) - part.blocks.start;
         let kept = held - again as u64;
         let at_once = if again > 0 { kept.max(1) } else { kept };
         let c = self.spec.hidden_size as u64;
-        let activations = value.saturating_mul(c * (held + 2) + self.block_values() * at_once);
-        let backward = value.saturating_mul(self.backward_values());
+        let (stream, _) = self.value_bytes();
+        let activations = n.saturating_mul(stream * c * (held + 2) + self.block_bytes() * at_once);
+        let backward = n.saturating_mul(self.backward_bytes());
         let mut bytes = PlanBytes { activations, ..self.of_parameters(part, unit) };
         let tiles = if part.head { LOSS_TILE_BYTES } else { 0 };
         let mapped = match self.cards {
             None => MappedBytes {
-                weights: unit.weights.mapped,
+                weights: unit.weights.mapped + unit.weights.kept,
                 optimizer: if self.paged { bytes.optimizer } else { 0 },
             },
             Some(_) => MappedBytes::default(),
         };
-        let allocated = bytes.total().saturating_add(backward) - mapped.weights - mapped.optimizer;
+        // What an earlier start kept counts as what the first one has allocated: both have one plan.
+        let held = bytes.total().saturating_add(backward).saturating_add(unit.weights.kept);
+        let allocated = held - mapped.weights - mapped.optimizer;
         let share = (allocated / ALLOCATOR_SHARE).saturating_add(tiles + PROCESS_BYTES);
         bytes.scratch = backward.saturating_add(share);
         (bytes, mapped)
@@ -208,23 +216,36 @@ impl Layout<'_> {
         outer.into_iter().filter(|(here, _)| *here).map(|(_, unit)| unit)
     }
 
-    /// Values of a token that a block keeps beside its input: n1, q, k, v, attn, h, n2, gate, up, and
-    /// the rows' statistics.
-    fn block_values(&self) -> u64 {
+    /// Bytes of a token that a block keeps beside its input: h; q, k, v, attn, gate and up, which bf16 mode
+    /// rounds; the adapters' inner values and the rows' statistics. n1 and n2 are computed again.
+    fn block_bytes(&self) -> u64 {
         let spec = self.spec;
         let (c, f, q, kv) = self.widths();
         let gated = u64::from(matches!(spec.mlp, Mlp::Gated(_)));
         let sequential = u64::from(spec.residual == Residual::Sequential);
         let ranks = self.units.all().adapter_ranks / spec.n_layers.max(1) as u64;
-        c * (2 + sequential) + 2 * q + 2 * kv + f * (1 + gated) + ranks + spec.n_heads as u64 + 2
+        let rounded = 2 * q + 2 * kv + f * (1 + gated);
+        let (stream, value) = self.value_bytes();
+        value * rounded + stream * (c * sequential + ranks + spec.n_heads as u64 + 2)
     }
 
-    /// Backward of one block holds at most m and dm (dgate and dup take the places of gate and up), or dm and
-    /// dup, or the gradients of q, k, v and of attention's output; beside them dy, the gradient below, and
-    /// the inner gradients of a group's adapters.
-    fn backward_values(&self) -> u64 {
+    /// Backward of one block holds at most m and dm (dgate and dup take the places of gate and up), or the
+    /// gradients of q, k, v and of attention's output; beside them dy, the gradient below, n1 or n2, and the
+    /// inner gradients of a group's adapters.
+    fn backward_bytes(&self) -> u64 {
         let (c, f, q, kv) = self.widths();
-        (2 * f).max(2 * q + 2 * kv) + 3 * c
+        let (stream, value) = self.value_bytes();
+        (f * (value + stream)).max(stream * (2 * q + 2 * kv)) + (3 * stream + value) * c
+    }
+
+    /// Bytes of a value of the residual stream and of the gradients, and of one between a norm and it
+    /// (`Ctx::activation_dtype`).
+    fn value_bytes(&self) -> (u64, u64) {
+        match (self.cards, self.compute_dtype) {
+            (Some(cards), _) => (cards.value_bytes, cards.value_bytes),
+            (None, ComputeDtype::Bf16) => (4, 2),
+            (None, ComputeDtype::F32) => (4, 4),
+        }
     }
 
     /// C, F, H·D, K·D.

@@ -1,6 +1,7 @@
 //! The memory and the time of a training, computed from shapes alone: nothing is loaded.
 //!
-//! The shapes come from `config.json`, and from the headers of the weights where they are here.
+//! The shapes come from `config.json`, and from the headers of the weights where they are here; of the weights
+//! themselves only the pages are read that tell whether an earlier start kept them quantised.
 //! Activations are counted from what `decoder::block` saves; change the two together.
 
 mod layout;
@@ -22,7 +23,7 @@ use layout::{Cards, Layout, Part};
 use saved::{SavedBytes, saved_bytes};
 use serde::Serialize;
 use serde_json::Value;
-use units::{Counting, Units};
+use units::{Codes, Counting, Units};
 
 /// Bytes by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -58,7 +59,8 @@ impl PlanBytes {
     }
 }
 
-/// What of the bytes are pages of a mapped file, which the system may take and read again.
+/// What of the bytes are pages of a mapped file, which the system may take and read again: of the model's files, of
+/// quantised weights that an earlier start kept, of a paged state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MappedBytes {
     pub weights: u64,
@@ -164,6 +166,7 @@ pub fn plan(
         }
         None => Stored::of_config(config, &spec)?,
     };
+    let codes = Codes::of(options, files, quantizer.as_ref(), &spec, family);
     let stored_rows = spec.vocab_size;
     spec.vocab_size = vocabulary::rows(options, family, &spec)?;
     let counting = Counting {
@@ -171,6 +174,7 @@ pub fn plan(
         family,
         method: &method,
         quantizer: quantizer.as_ref(),
+        codes,
         optimizer: options.optimizer.kind,
         stored: &|name| stored.plain(name),
         packed: &|name| files.and_then(|files| files.layout(name)),
@@ -182,6 +186,7 @@ pub fn plan(
         units: &units,
         cards: cards(options, trains_base),
         paged: options.optimizer.paged,
+        compute_dtype: options.compute_dtype,
     };
     let budgets = budgets(options);
     let made = |size, checkpointing| Made::of(&layout, &budgets, size, checkpointing);

@@ -97,12 +97,13 @@ fn the_qlora_of_mpt_30b_by_kind() {
     assert_eq!(one.bytes.adapter, 4 * 220_200_960);
     assert_eq!(one.bytes.gradients, 4 * 220_200_960);
     assert_eq!(one.bytes.optimizer, 8 * 220_200_960);
-    // Inputs of 48 blocks, and one block's inside.
-    assert!(one.bytes.activations > 4 * 4096 * c * 48 && one.bytes.activations < 4 * 4096 * c * 64);
+    // Inputs of 48 blocks, and one block's inside: of a pass of one row, for the four of a micro-batch
+    // are more than it holds.
+    assert!(one.bytes.activations > 4 * 1024 * c * 48 && one.bytes.activations < 4 * 1024 * c * 64);
     assert_eq!(one.peak_bytes, one.bytes.total());
-    assert!(!one.fits, "{}", gib(one.peak_bytes));
-    assert!(one.suggestions.contains(&"per_device_train_batch_size 2".to_owned()));
-    assert!(planned(&qlora(&[32 * GIB]), "mpt-30b").fits);
+    assert!(one.fits, "{}", gib(one.peak_bytes));
+    let small = planned(&qlora(&[20 * GIB]), "mpt-30b");
+    assert!(!small.fits && small.peak_bytes == one.peak_bytes);
 
     let two = planned(&qlora(&[24 * GIB, 24 * GIB]), "mpt-30b");
     assert!(two.fits);
@@ -214,6 +215,7 @@ fn no_other_cut_leaves_the_fullest_device_freer() {
         let quantizer = Quantizer::new(options.quantization.as_ref().unwrap(), &method).unwrap();
         let stored = |_: &str| Some(DType::BF16);
         let counting = Counting {
+            codes: Codes::InMemory,
             spec: &spec,
             family,
             method: &method,
@@ -223,7 +225,13 @@ fn no_other_cut_leaves_the_fullest_device_freer() {
             packed: &|_| None,
         };
         let units = Units::of(&counting).unwrap();
-        let layout = Layout { spec: &spec, units: &units, cards: None, paged: false };
+        let layout = Layout {
+            spec: &spec,
+            units: &units,
+            cards: None,
+            paged: false,
+            compute_dtype: ComputeDtype::Bf16,
+        };
         let share = |i: usize, blocks: std::ops::Range<usize>| {
             let first = i == 0;
             let last = i + 1 == budgets.len();

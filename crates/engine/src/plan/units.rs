@@ -1,13 +1,16 @@
 //! What each unit of a decoder (embedding, blocks, final norm, head) brings to a plan: parameters, and
-//! the bytes of its weights. From shapes and stored types alone; no weight is read.
+//! the bytes of its weights. From shapes and stored types, and from whether quantised weights are kept.
 
 use crate::Result;
 use crate::families::Family;
+use crate::formats::ModelFiles;
 use crate::formats::peft::Bias;
 use crate::model::Method;
 use crate::model::adapter::{LoraOptions, Matcher, linear_paths};
 use crate::model::quantize::Quantizer;
+use crate::model::quantized_cache::QuantizedCache;
 use crate::optimizer;
+use crate::options::EngineOptions;
 use crate::spec::{DecoderSpec, Slot};
 use crate::weight::Layout;
 use candle_core::DType;
@@ -19,11 +22,13 @@ pub(super) struct WeightBytes {
     /// Pages of the file: every one of them is read, and counts.
     pub mapped: u64,
     pub in_memory: u64,
+    /// Quantised weights that an earlier start kept: pages of the cache's file, in memory where it is missing.
+    pub kept: u64,
 }
 
 impl WeightBytes {
     pub fn total(self) -> u64 {
-        self.mapped + self.in_memory
+        self.mapped + self.in_memory + self.kept
     }
 }
 
@@ -69,6 +74,7 @@ impl Unit {
             weights: WeightBytes {
                 mapped: f(self.weights.mapped, other.weights.mapped),
                 in_memory: f(self.weights.in_memory, other.weights.in_memory),
+                kept: f(self.weights.kept, other.weights.kept),
             },
         }
     }
@@ -87,12 +93,40 @@ pub(super) struct Units {
     before: Vec<Unit>,
 }
 
+/// Where the codes of quantised weights lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Codes {
+    InMemory,
+    /// An earlier start kept them.
+    Kept,
+}
+
+impl Codes {
+    /// Another machine has no cache that is known here.
+    pub fn of(
+        options: &EngineOptions,
+        files: Option<&ModelFiles>,
+        quantizer: Option<&Quantizer>,
+        spec: &DecoderSpec,
+        family: &Family,
+    ) -> Codes {
+        let here = options.question.as_ref().is_none_or(|question| question.devices.is_none());
+        let found = options.quantized_cache.as_ref().filter(|_| here).zip(files).zip(quantizer);
+        let kept = |((cache, files), quantizer): ((_, &ModelFiles), _)| {
+            QuantizedCache::is_kept(cache, files, quantizer, spec, family)
+        };
+        if found.is_some_and(kept) { Codes::Kept } else { Codes::InMemory }
+    }
+}
+
 /// What decides about a module: the model, what is trained, how weights are kept.
 pub(super) struct Counting<'a> {
     pub spec: &'a DecoderSpec,
     pub family: &'a Family,
     pub method: &'a Method,
     pub quantizer: Option<&'a Quantizer>,
+    /// Where what the quantizer makes lies.
+    pub codes: Codes,
     pub optimizer: optimizer::Kind,
     /// The type that a weight is stored in, by its name; `None` where it becomes f32 when it is read.
     pub stored: &'a dyn Fn(&str) -> Option<DType>,
@@ -198,10 +232,15 @@ impl Counting<'_> {
     /// stored, in few bits too; what is quantised in a GGUF becomes f32 in memory. Norms and biases are f32.
     fn weight_bytes(&self, slot: Slot, path: &str, dims: (usize, usize), bias: u64) -> WeightBytes {
         let weight = (dims.0 * dims.1) as u64;
-        let in_memory = |bytes| WeightBytes { mapped: 0, in_memory: bytes + 4 * bias };
-        let mapped = |bytes| WeightBytes { mapped: bytes, in_memory: 4 * bias };
+        let beside = WeightBytes { in_memory: 4 * bias, ..WeightBytes::default() };
+        let in_memory = |bytes| WeightBytes { in_memory: bytes + 4 * bias, ..beside };
+        let mapped = |bytes| WeightBytes { mapped: bytes, ..beside };
         if let Some(quantizer) = self.quantizer.filter(|q| q.takes(slot, path)) {
-            return in_memory(quantizer.layout.bytes(dims) as u64);
+            let bytes = quantizer.layout.bytes(dims) as u64;
+            return match self.codes {
+                Codes::InMemory => in_memory(bytes),
+                Codes::Kept => WeightBytes { kept: bytes, ..beside },
+            };
         }
         let name = format!("{path}.weight");
         if let Some(layout) = (self.packed)(&name) {

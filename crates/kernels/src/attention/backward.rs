@@ -26,11 +26,11 @@ pub struct Gradients<'a> {
 
 /// Inputs and outputs of forward and the gradient that comes in.
 #[derive(Clone, Copy)]
-pub(super) struct Saved<'a> {
-    pub q: &'a [f32],
-    pub k: &'a [f32],
-    pub v: &'a [f32],
-    pub out: &'a [f32],
+pub(super) struct Saved<'a, T = f32> {
+    pub q: &'a [T],
+    pub k: &'a [T],
+    pub v: &'a [T],
+    pub out: &'a [T],
     pub lse: &'a [f32],
     pub dout: &'a [f32],
 }
@@ -39,7 +39,6 @@ pub(super) struct Saved<'a> {
 #[expect(clippy::too_many_arguments, reason = "isa and shape, six inputs: named in the header")]
 pub fn backward(
     isa: Isa,
-    precision: Precision,
     shape: &AttentionShape,
     seq_starts: &[usize],
     q: &[f32],
@@ -50,19 +49,8 @@ pub fn backward(
     dout: &[f32],
     grads: Gradients,
 ) {
-    shape.check();
-    check_seq_starts(seq_starts, lse.len() / shape.n_heads);
-    assert!([q, out, dout].iter().all(|x| x.len() == grads.dq.len()), "attention: q, out, dout");
-    assert!([k, v, grads.dv].iter().all(|x| x.len() == grads.dk.len()), "attention: k, v, dk, dv");
     let saved = Saved { q, k, v, out, lse, dout };
-    let cells = Cells {
-        dq: HeadCells::new(grads.dq, shape.n_heads, shape.head_dim),
-        dk: HeadCells::new(grads.dk, shape.n_kv_heads, shape.head_dim),
-        dv: HeadCells::new(grads.dv, shape.n_kv_heads, shape.head_dim),
-    };
-    if precision == Precision::Bf16 {
-        return bf16::backward(isa, shape, seq_starts, saved, &cells);
-    }
+    let cells = Cells::new(shape, seq_starts, &saved, grads);
     let sequences: Vec<Sequence> = (seq_starts.windows(2))
         .map(|s| Sequence { isa, shape, saved, first: s[0], len: s[1] - s[0] })
         .collect();
@@ -126,6 +114,29 @@ pub(super) struct Cells<'a> {
     pub dq: HeadCells<'a>,
     pub dk: HeadCells<'a>,
     pub dv: HeadCells<'a>,
+}
+
+impl<'a> Cells<'a> {
+    /// Panics where lengths contradict the shape.
+    pub(super) fn new<T>(
+        shape: &AttentionShape,
+        seq_starts: &[usize],
+        saved: &Saved<T>,
+        grads: Gradients<'a>,
+    ) -> Cells<'a> {
+        shape.check();
+        check_seq_starts(seq_starts, saved.lse.len() / shape.n_heads);
+        let Gradients { dq, dk, dv } = grads;
+        let wide = [saved.q.len(), saved.out.len(), saved.dout.len()];
+        assert!(wide.iter().all(|&len| len == dq.len()), "attention: q, out, dout");
+        let narrow = [saved.k.len(), saved.v.len(), dv.len()];
+        assert!(narrow.iter().all(|&len| len == dk.len()), "attention: k, v, dk, dv");
+        Cells {
+            dq: HeadCells::new(dq, shape.n_heads, shape.head_dim),
+            dk: HeadCells::new(dk, shape.n_kv_heads, shape.head_dim),
+            dv: HeadCells::new(dv, shape.n_kv_heads, shape.head_dim),
+        }
+    }
 }
 
 /// One sequence; rows below count from its `first`.

@@ -5,19 +5,17 @@ use super::product::{Product, Scalars, Store, product};
 use super::scratch::{HeadCells, padded, with_scratch};
 use super::tile::{Bias, Head, Place, Running, dot_keys, mask, scale, scaled, softmax_step};
 use super::transpose::transpose;
-use super::{AttentionShape, KEYS, QUERIES, bf16, check_seq_starts};
+use super::{AttentionShape, KEYS, QUERIES, check_seq_starts};
 use crate::Isa;
-use crate::gemm::Precision;
 use rayon::prelude::*;
 
 /// Writes `out` and, for [`super::backward`], `lse`. Panics where lengths contradict the shape.
 #[expect(
     clippy::too_many_arguments,
-    reason = "isa, precision and shape, four inputs, two outputs: named in the header"
+    reason = "isa and shape, four inputs, two outputs: named in the header"
 )]
 pub fn forward(
     isa: Isa,
-    precision: Precision,
     shape: &AttentionShape,
     seq_starts: &[usize],
     q: &[f32],
@@ -33,20 +31,13 @@ pub fn forward(
         n_keys: s[1] - s[0],
     });
     check_seq_starts(seq_starts, lse.len() / shape.n_heads);
-    let inputs = Inputs { q, k, v };
-    match precision {
-        Precision::F32 => run(isa, shape, &inputs, sequences, out, Some(lse)),
-        Precision::Bf16 => {
-            check(shape, &inputs, out);
-            bf16::forward(isa, shape, seq_starts, &inputs, out, lse);
-        }
-    }
+    run(isa, shape, &Inputs { q, k, v }, sequences, out, Some(lse));
 }
 
-pub(super) struct Inputs<'a> {
-    pub q: &'a [f32],
-    pub k: &'a [f32],
-    pub v: &'a [f32],
+pub(super) struct Inputs<'a, T = f32> {
+    pub q: &'a [T],
+    pub k: &'a [T],
+    pub v: &'a [T],
 }
 
 /// A sequence: rows of q and of k and v. The queries are its last positions.
@@ -58,7 +49,7 @@ pub(super) struct Span {
     pub n_keys: usize,
 }
 
-fn check(shape: &AttentionShape, inputs: &Inputs, out: &[f32]) {
+pub(super) fn check<T>(shape: &AttentionShape, inputs: &Inputs<T>, out: &[T]) {
     shape.check();
     assert_eq!(inputs.q.len(), out.len(), "attention: q and out");
     assert_eq!(inputs.k.len(), inputs.v.len(), "attention: k and v");

@@ -10,8 +10,9 @@
 //! `i` and `j` are positions inside a sequence. Query head `h` reads key head `h / (H/K)`.
 //!
 //! Shapes: q, out, dout, dq `[N, H·D]` · k, v, dk, dv `[N, K·D]` · lse `[N, H]`, where N tokens ·
-//! H query heads · K kv heads · D head_dim. All sums and scores are f32; in `Precision::Bf16` the
-//! operands of the seven products are rounded to bf16, see [`bf16`].
+//! H query heads · K kv heads · D head_dim. All sums and scores are f32. [`forward_bf16`] and
+//! [`backward_bf16`] read q, k, v and out in bf16, and the operands of their seven products are bf16, see
+//! [`bf16`].
 //!
 //! Never holds scores of a whole sequence: both passes work on tiles of [`QUERIES`] × [`KEYS`], and
 //! backward computes the probabilities again from `lse` (Dao, FlashAttention-2, 2023). Scores lie
@@ -29,6 +30,7 @@ mod tile;
 mod transpose;
 
 pub use backward::{Gradients, backward, backward_scratch_bytes};
+pub use bf16::{backward_bf16, forward_bf16};
 pub use decode::decode;
 pub use forward::forward;
 

@@ -19,8 +19,8 @@ pub(super) struct Scalars<'a> {
 
 /// Row `p` starts at `data[p·stride]`.
 #[derive(Clone, Copy)]
-pub(super) struct Rows<'a> {
-    pub data: &'a [f32],
+pub(super) struct Rows<'a, T = f32> {
+    pub data: &'a [T],
     pub stride: usize,
 }
 

@@ -1,6 +1,7 @@
 //! Memory of the attention's tasks: a buffer per thread that is kept between calls, and rows of a
 //! shared output that tasks write without overlap.
 
+use half::bf16;
 use std::cell::Cell;
 use std::marker::PhantomData;
 
@@ -55,6 +56,14 @@ impl<'a> Scratch<'a> {
         // SAFETY: f32 and u32 have one size and one alignment, and any bits are a value of either.
         unsafe { std::slice::from_raw_parts_mut(part.as_mut_ptr().cast(), len) }
     }
+
+    /// As `take`, for `len` values of 16 bits: `len / 2` floats.
+    pub(super) fn take_bf16(&mut self, len: usize) -> &'a mut [bf16] {
+        let part = self.take(len.div_ceil(2));
+        // SAFETY: `part` has two bf16 for each float, its alignment is that of a float at least, and any
+        // bits are a value of either.
+        unsafe { std::slice::from_raw_parts_mut(part.as_mut_ptr().cast(), len) }
+    }
 }
 
 /// Words as the f32s whose bits they are.
@@ -70,31 +79,32 @@ pub(super) fn as_floats(words: &[u32]) -> &[f32] {
 }
 
 /// A matrix `[rows, heads·width]` whose cells `(row, head)` are written by different threads.
-pub(super) struct HeadCells<'a> {
-    data: *mut f32,
+pub(super) struct HeadCells<'a, T = f32> {
+    data: *mut T,
     rows: usize,
     heads: usize,
     width: usize,
-    borrow: PhantomData<&'a mut [f32]>,
+    borrow: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: the only access is `cell`, whose caller promises that no cell is held twice at a time.
-unsafe impl Sync for HeadCells<'_> {}
+// SAFETY: the only access is `cell`, whose caller promises that no cell is held twice at a time; its
+// values may go to another thread.
+unsafe impl<T: Send> Sync for HeadCells<'_, T> {}
 
-impl<'a> HeadCells<'a> {
+impl<'a, T> HeadCells<'a, T> {
     /// Panics unless `data` has whole rows.
-    pub(super) fn new(data: &'a mut [f32], heads: usize, width: usize) -> HeadCells<'a> {
+    pub(super) fn new(data: &'a mut [T], heads: usize, width: usize) -> HeadCells<'a, T> {
         assert_eq!(data.len() % (heads * width), 0, "attention: whole rows of heads");
         let rows = data.len() / (heads * width);
         HeadCells { data: data.as_mut_ptr(), rows, heads, width, borrow: PhantomData }
     }
 
-    /// The `width` floats of one row and head.
+    /// The `width` values of one row and head.
     ///
     /// # Safety
     /// - No other cell of the same row and head is held while this one lives.
     #[expect(clippy::mut_from_ref, reason = "cells are disjoint by the caller's promise")]
-    pub(super) unsafe fn cell(&self, row: usize, head: usize) -> &mut [f32] {
+    pub(super) unsafe fn cell(&self, row: usize, head: usize) -> &mut [T] {
         assert!(row < self.rows && head < self.heads, "attention: cell outside the matrix");
         let start = (row * self.heads + head) * self.width;
         // SAFETY: `start + width` is at most `rows · heads · width`, the length of the borrowed

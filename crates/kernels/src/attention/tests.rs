@@ -3,6 +3,8 @@
 use super::*;
 use crate::Isa;
 use crate::gemm::Precision;
+use crate::testing::{rounded, widened};
+use half::bf16;
 
 /// Numbers in [−1, 1), the same for a seed.
 fn random(n: usize, seed: u32) -> Vec<f32> {
@@ -98,6 +100,7 @@ pub(super) struct Results<T> {
     pub dv: Vec<T>,
 }
 
+/// In bf16 q, k and v are rounded first.
 pub(super) fn fused(isa: Isa, precision: Precision, case: &Case, data: &Data) -> Results<f32> {
     let (shape, starts) = (case.shape(), case.seq_starts());
     let Data { q, k, v, dout } = data;
@@ -106,9 +109,20 @@ pub(super) fn fused(isa: Isa, precision: Precision, case: &Case, data: &Data) ->
     let [mut out, mut dq] = [(); 2].map(|_| vec![f32::NAN; q.len()]);
     let [mut dk, mut dv] = [(); 2].map(|_| vec![f32::NAN; k.len()]);
     let mut lse = vec![f32::NAN; n * shape.n_heads];
-    forward(isa, precision, &shape, &starts, q, k, v, &mut out, &mut lse);
     let grads = Gradients { dq: &mut dq, dk: &mut dk, dv: &mut dv };
-    backward(isa, precision, &shape, &starts, q, k, v, &out, &lse, dout, grads);
+    match precision {
+        Precision::F32 => {
+            forward(isa, &shape, &starts, q, k, v, &mut out, &mut lse);
+            backward(isa, &shape, &starts, q, k, v, &out, &lse, dout, grads);
+        }
+        Precision::Bf16 => {
+            let [q, k, v] = [q, k, v].map(|x| rounded(x));
+            let mut narrow = vec![bf16::NAN; q.len()];
+            forward_bf16(isa, &shape, &starts, &q, &k, &v, &mut narrow, &mut lse);
+            backward_bf16(isa, &shape, &starts, &q, &k, &v, &narrow, &lse, dout, grads);
+            out = widened(&narrow);
+        }
+    }
     Results { out, lse, dq, dk, dv }
 }
 
@@ -220,11 +234,15 @@ fn a_sequence_has_the_bits_that_it_has_alone() {
         let rows = case.lens[0];
         let (wide, narrow) =
             (rows * case.heads.0 * case.head_dim, rows * case.heads.1 * case.head_dim);
-        let Data { q, k, v, .. } = &data;
-        let (q, k, v) = (&q[..wide], &k[..narrow], &v[..narrow]);
-        let (mut out, mut lse) = (vec![0.0; wide], vec![0.0; rows * case.heads.0]);
-        forward(isa, precision, &case.shape(), &[0, rows], q, k, v, &mut out, &mut lse);
-        assert_eq!(out, together.out[..wide]);
+        let first = |x: &[f32], n: usize| x[..n].to_vec();
+        let alone = Data {
+            q: first(&data.q, wide),
+            k: first(&data.k, narrow),
+            v: first(&data.v, narrow),
+            dout: first(&data.dout, wide),
+        };
+        let case = Case { slopes: None, lens: vec![rows], ..*case };
+        assert_eq!(fused(isa, precision, &case, &alone).out, together.out[..wide]);
     }
 }
 

@@ -7,36 +7,39 @@ use super::product::{Product, Rows, Scalars, Store, product};
 use super::{AttentionShape, QUERIES};
 use crate::Isa;
 use crate::simd::{self, shells};
+use crate::value::Value;
 
 /// One head of a matrix `[tokens, heads·D]`, from a sequence's first token on.
 #[derive(Clone, Copy)]
-pub(super) struct Head<'a> {
-    pub data: &'a [f32],
+pub(super) struct Head<'a, T = f32> {
+    pub data: &'a [T],
     pub stride: usize,
     pub head_dim: usize,
 }
 
-impl<'a> Head<'a> {
+impl<'a, T> Head<'a, T> {
     /// Head `head` of `matrix`, whose rows hold `heads` heads, from row `first_row` on.
     pub(super) fn new(
-        matrix: &'a [f32],
+        matrix: &'a [T],
         (heads, head_dim): (usize, usize),
         first_row: usize,
         head: usize,
-    ) -> Head<'a> {
+    ) -> Head<'a, T> {
         let stride = heads * head_dim;
         Head { data: &matrix[first_row * stride + head * head_dim..], stride, head_dim }
     }
 
-    pub(super) fn row(&self, row: usize) -> &'a [f32] {
+    pub(super) fn row(&self, row: usize) -> &'a [T] {
         &self.data[row * self.stride..][..self.head_dim]
     }
 
     /// The rows from `row` on, to be read along the rows.
-    pub(super) fn rows(&self, row: usize) -> Rows<'a> {
+    pub(super) fn rows(&self, row: usize) -> Rows<'a, T> {
         Rows { data: &self.data[row * self.stride..], stride: self.stride }
     }
+}
 
+impl<'a> Head<'a> {
     /// The rows from `row` on, to be read element by element.
     pub(super) fn scalars(&self, row: usize) -> Scalars<'a> {
         Scalars { data: &self.data[row * self.stride..], row_stride: self.stride, col_stride: 1 }
@@ -106,7 +109,7 @@ shells! {
     /// `x *= factor`.
     pub(super) fn scale(x: &mut [f32], factor: f32) = scale_body;
     /// `y = x · factor`.
-    pub(super) fn scaled(x: &[f32], factor: f32, y: &mut [f32]) = scaled_body;
+    pub(super) fn scaled<Y: Value>(x: &[f32], factor: f32, y: &mut [Y]) = scaled_body;
     /// `Σ x·y`.
     pub(super) fn dot(x: &[f32], y: &[f32]) -> f32 = simd::dot;
 }
@@ -162,6 +165,8 @@ fn scale_body(x: &mut [f32], factor: f32) {
 }
 
 #[inline(always)]
-fn scaled_body(x: &[f32], factor: f32, y: &mut [f32]) {
-    y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * factor);
+fn scaled_body<Y: Value>(x: &[f32], factor: f32, y: &mut [Y]) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = Y::round(x * factor);
+    }
 }

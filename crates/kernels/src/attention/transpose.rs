@@ -3,11 +3,19 @@
 use super::QUERIES;
 use super::tile::Head;
 use crate::Isa;
+use crate::value::Value;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
 /// `t[d][i] = scale · x[from + i][d]` for `n` rows, 0 for the other columns. `t` is `[D][QUERIES]`.
-pub(super) fn transpose(isa: Isa, x: Head, from: usize, n: usize, scale: f32, t: &mut [f32]) {
+pub(super) fn transpose<X: Value>(
+    isa: Isa,
+    x: Head<X>,
+    from: usize,
+    n: usize,
+    scale: f32,
+    t: &mut [f32],
+) {
     assert_eq!(t.len(), x.head_dim * QUERIES, "attention: transposed queries");
     if n < QUERIES {
         t.fill(0.0);
@@ -17,15 +25,15 @@ pub(super) fn transpose(isa: Isa, x: Head, from: usize, n: usize, scale: f32, t:
     for i in 0..n {
         let first = if i < rows { cols } else { 0 };
         let columns = t.chunks_exact_mut(QUERIES).zip(x.row(from + i)).skip(first);
-        columns.for_each(|(column, &value)| column[i] = scale * value);
+        columns.for_each(|(column, &value)| column[i] = scale * value.widen());
     }
 }
 
 /// Turns the whole blocks of 8 × 8; returns the rows and columns that these cover.
 #[cfg(target_arch = "x86_64")]
-fn transpose_blocks(
+fn transpose_blocks<X: Value>(
     isa: Isa,
-    x: Head,
+    x: Head<X>,
     from: usize,
     n: usize,
     scale: f32,
@@ -36,7 +44,7 @@ fn transpose_blocks(
     }
     let (rows, cols) = (n / 8 * 8, x.head_dim / 8 * 8);
     for (i, d) in (0..rows).step_by(8).flat_map(|i| (0..cols).step_by(8).map(move |d| (i, d))) {
-        let block: [&[f32; 8]; 8] = std::array::from_fn(|r| {
+        let block: [&[X; 8]; 8] = std::array::from_fn(|r| {
             x.row(from + i + r)[d..].first_chunk().expect("8 of the columns below `cols`")
         });
         // SAFETY: either token proves `avx2`.
@@ -47,21 +55,33 @@ fn transpose_blocks(
 
 /// No blocks without registers of 8.
 #[cfg(not(target_arch = "x86_64"))]
-fn transpose_blocks(_: Isa, _: Head, _: usize, _: usize, _: f32, _: &mut [f32]) -> (usize, usize) {
+fn transpose_blocks<X: Value>(
+    _: Isa,
+    _: Head<X>,
+    _: usize,
+    _: usize,
+    _: f32,
+    _: &mut [f32],
+) -> (usize, usize) {
     (0, 0)
 }
 
 /// `t[c · QUERIES + r] = scale · rows[r][c]`.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn transpose_block(rows: [&[f32; 8]; 8], scale: f32, t: &mut [f32]) {
+fn transpose_block<X: Value>(rows: [&[X; 8]; 8], scale: f32, t: &mut [f32]) {
     let scale = _mm256_set1_ps(scale);
-    let rows = rows.map(|row| {
-        // SAFETY: `row` is 8 floats.
-        _mm256_mul_ps(scale, unsafe { _mm256_loadu_ps(row.as_ptr()) })
-    });
+    let mut scaled = [_mm256_setzero_ps(); 8];
+    for (scaled, row) in scaled.iter_mut().zip(rows) {
+        let mut wide = [0.0; 8];
+        for (wide, value) in wide.iter_mut().zip(row) {
+            *wide = value.widen();
+        }
+        // SAFETY: `wide` is 8 floats.
+        *scaled = _mm256_mul_ps(scale, unsafe { _mm256_loadu_ps(wide.as_ptr()) });
+    }
     // Pairs of rows, then fours, then the two 128-bit halves.
-    let [r0, r1, r2, r3, r4, r5, r6, r7] = rows;
+    let [r0, r1, r2, r3, r4, r5, r6, r7] = scaled;
     let pair = |x, y| [_mm256_unpacklo_ps(x, y), _mm256_unpackhi_ps(x, y)];
     let four = |[xl, xh]: [__m256; 2], [yl, yh]: [__m256; 2]| {
         let low = [_mm256_shuffle_ps::<0x44>(xl, yl), _mm256_shuffle_ps::<0xEE>(xl, yl)];

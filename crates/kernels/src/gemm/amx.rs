@@ -8,7 +8,8 @@
 //! Steps begin at multiples of 32 in a block of k, so the order is one of `k` alone. The compiler
 //! offers no stable intrinsics for tiles: what touches them is assembly, and all of it is here.
 
-use super::kernel::{Kernel, Tile};
+use super::kernel::Kernel;
+use super::output::{Rows, Tile};
 use super::pack::{Encoding, Panel};
 use super::tiles::TILE;
 use super::x86::fetch_source;
@@ -87,7 +88,7 @@ impl Kernel for Bf16Amx {
     const K_BLOCK: usize = 288;
     /// All CPUs with AMX have 2 MiB of L2 cache.
     const A_WORDS: usize = 320 * 1024;
-    const A_WORDS_UNPACKING: usize = Self::A_WORDS;
+    const A_WORDS_LARGE: usize = Self::A_WORDS;
     const A_ROWS_MIN: usize = usize::MAX;
     /// One panel: tiles are so fast that `b` has to stay in the L1 cache.
     const B_WORDS: usize = Self::K_BLOCK * Self::NR;
@@ -120,9 +121,9 @@ impl Kernel for Bf16Amx {
         // SAFETY: `self.0` proves all that `Avx512` does.
         unsafe {
             if rows <= TILE {
-                tile_amx::<1>(session, a, b, c)
+                tile_amx::<TILE>(session, a, b, c)
             } else {
-                tile_amx::<2>(session, a, b, c)
+                tile_amx::<{ 2 * TILE }>(session, a, b, c)
             }
         }
     }
@@ -134,31 +135,38 @@ impl Kernel for Bf16Amx {
 
 /// Sums as `tilestored` leaves them.
 #[repr(C, align(64))]
-struct Sums<const R: usize>([[[f32; 2 * TILE]; TILE]; R]);
+struct Sums<const ROWS: usize>([[f32; 2 * TILE]; ROWS]);
 
-/// `R` tiles of 16 rows by two tiles of 16 columns.
+/// One or two tiles of 16 rows, by two of 16 columns.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn tile_amx<const R: usize>(session: &Session, a: &[u32], b: &[u32], mut c: Tile) {
-    if let Some((first, stride)) = c.direct::<{ 2 * TILE }>(R * TILE) {
-        // SAFETY: `direct` says that R · 16 rows of 32 floats may be written there.
-        return unsafe { multiply::<R>(session, a, b, first, stride) };
+fn tile_amx<const ROWS: usize>(session: &Session, a: &[u32], b: &[u32], c: Tile) {
+    let mut rows = c.rows::<ROWS, { 2 * TILE }>();
+    if let Ok(Rows::F32(rows)) = &mut rows
+        && let Some((first, stride)) = rows.direct()
+    {
+        // SAFETY: `direct` says that ROWS rows of 32 floats may be written there.
+        return unsafe { multiply::<ROWS>(session, a, b, first, stride) };
     }
-    let mut sums = MaybeUninit::<Sums<R>>::uninit();
-    // SAFETY: `sums` is R · 16 rows of 32 floats, and all of them are written.
+    let mut sums = MaybeUninit::<Sums<ROWS>>::uninit();
+    // SAFETY: `sums` is ROWS rows of 32 floats, and all of them are written.
     let sums = unsafe {
-        multiply::<R>(session, a, b, sums.as_mut_ptr().cast(), 2 * TILE);
+        multiply::<ROWS>(session, a, b, sums.as_mut_ptr().cast(), 2 * TILE);
         sums.assume_init_ref()
     };
-    c.put(sums.0.as_flattened());
+    match rows {
+        Ok(Rows::F32(rows)) => rows.put(&sums.0),
+        Ok(Rows::Bf16(rows)) => rows.put(&sums.0),
+        Err(c) => c.put(&sums.0),
+    }
 }
 
-/// Writes the sums of R · 16 rows by 32 columns to `out`, whose rows lie `stride` floats apart.
-/// `a` is R times `[k words / 16, 16 rows, 16]`, `b` `[k words, 32]`.
+/// Writes the sums of ROWS rows, 16 or 32, by 32 columns to `out`, whose rows lie `stride` floats apart.
+/// `a` is `[ROWS / 16, k words / 16, 16 rows, 16]`, `b` `[k words, 32]`.
 ///
 /// # Safety
 /// - Those rows may be written.
 #[inline(always)]
-unsafe fn multiply<const R: usize>(
+unsafe fn multiply<const ROWS: usize>(
     _: &Session,
     a: &[u32],
     b: &[u32],
@@ -166,11 +174,11 @@ unsafe fn multiply<const R: usize>(
     stride: usize,
 ) {
     let steps = b.len() / (TILE * 2 * TILE);
-    assert!(steps > 0 && (R == 1 || R == 2));
-    assert!(a.len() == R * steps * TILE * TILE && b.len() == steps * TILE * 2 * TILE);
+    assert!(steps > 0 && (ROWS == TILE || ROWS == 2 * TILE));
+    assert!(a.len() == ROWS * steps * TILE && b.len() == steps * TILE * 2 * TILE);
     let (a, b) = (a.as_ptr(), b.as_ptr());
     let (top, stride) = (out, 4 * stride);
-    if R == 1 {
+    if ROWS == TILE {
         // SAFETY: the session proves that the tiles are configured as 16 rows of 64 bytes. Each step
         // reads 1 KiB of `a` and 2 KiB of `b`, which are that long, as just checked; the stores
         // write what the caller allows.

@@ -6,16 +6,23 @@
 //! A sum of products is one product whose k goes on: the second finds the sums of the first in the cache.
 //! What a task does, `task.rs` says.
 
-use super::kernel::{Kernel, Output};
-use super::{Elements, Store, Term};
+use super::kernel::Kernel;
+use super::output::{Output, Target};
+use super::{Elements, Term};
 use rayon::prelude::*;
 
 /// Products (m·n·k) below which waking another thread costs more than it saves.
 const SERIAL_WORK: usize = 1 << 18;
 
+/// Sums that a task holds for its whole rectangle, 4 MiB, where not all blocks of k fit at once. Fewer
+/// would cut columns, and `a` would be packed again for each cut.
+pub(super) const HELD_MAX: usize = 1024 * 1024;
+
 /// A block of one term's k.
 #[derive(Clone, Copy)]
 pub(super) struct Block {
+    /// Its place among those of all terms.
+    pub(super) index: usize,
     pub(super) term: usize,
     /// First element of k, and how many.
     pub(super) start: usize,
@@ -32,7 +39,7 @@ fn blocks_of<K: Kernel>(kernel: K, term: usize, k: usize) -> impl Iterator<Item 
     (0..k).step_by(size).map(move |start| {
         let len = size.min(k - start);
         let words = len.div_ceil(per_word).next_multiple_of(K::K_STEP);
-        Block { term, start, len, words }
+        Block { index: 0, term, start, len, words }
     })
 }
 
@@ -49,7 +56,7 @@ impl Cut {
     fn new<K: Kernel>(
         (m, n): (usize, usize),
         blocks: &[Block],
-        a_words: usize,
+        (a_words, held_max): (usize, usize),
         threads: usize,
     ) -> Cut {
         let longest = blocks.iter().map(|block| block.words).max().unwrap_or(1);
@@ -60,16 +67,22 @@ impl Cut {
         let min_row_cuts = m.div_ceil(max_rows);
         let k = blocks.iter().map(|block| block.len).sum();
         let work = m.saturating_mul(n).saturating_mul(k);
-        let whole = Cut { rows: m.min(max_rows).next_multiple_of(K::MR), cols: n };
+        // Where not all of k fits, sums are held for the rectangle.
+        let cut = |rows: usize, cols: usize| {
+            let rows = rows.next_multiple_of(K::MR);
+            let cols_max = (held_max / rows / K::NR).max(1) * K::NR;
+            Cut { rows, cols: if rows * all > a_words { cols.min(cols_max) } else { cols } }
+        };
+        let whole = cut(m.min(max_rows), n);
         if threads == 1 || work < SERIAL_WORK {
             return whole;
         }
         // Two tasks a thread at least: another program may hold one of the cores.
         let wanted = [2 * threads, 4 * threads, 8 * threads];
         let cuts = wanted.iter().flat_map(|&tasks| {
-            (min_row_cuts..=min_row_cuts.max(tasks)).map(move |row_cuts| Cut {
-                rows: m.div_ceil(row_cuts).next_multiple_of(K::MR),
-                cols: n.div_ceil(tasks.div_ceil(row_cuts)).next_multiple_of(K::NR),
+            (min_row_cuts..=min_row_cuts.max(tasks)).map(move |row_cuts| {
+                let cols = n.div_ceil(tasks.div_ceil(row_cuts)).next_multiple_of(K::NR);
+                cut(m.div_ceil(row_cuts), cols)
             })
         });
         cuts.min_by_key(|cut| {
@@ -91,12 +104,11 @@ pub(super) struct Product<'a, K> {
     pub(super) blocks: Vec<Block>,
     /// Words of packed `a` that a task holds.
     pub(super) a_words: usize,
-    pub(super) store: Store,
     pub(super) c: Output<'a>,
 }
 
-/// `c` = or += `Σ alpha · a · b` with one kernel. The caller checked shapes; none of them is 0.
-pub(super) fn product<K: Kernel>(kernel: K, terms: &[Term], store: Store, c: &mut [f32]) {
+/// `Σ alpha · a · b` with one kernel, stored as `target` says. The caller checked shapes; none of them is 0.
+pub(super) fn product<K: Kernel>(kernel: K, terms: &[Term], target: Target) {
     let (m, n) = (terms[0].a.rows, terms[0].b.cols);
     // A thin result fills the tiles' width with its long side. Multiplication commutes, and the
     // order of the sum stays, so the bits do too.
@@ -107,13 +119,16 @@ pub(super) fn product<K: Kernel>(kernel: K, terms: &[Term], store: Store, c: &mu
         false => terms.to_vec(),
     };
     let (rows, cols) = if transposed { (n, m) } else { (m, n) };
-    let blocks: Vec<Block> =
+    let mut blocks: Vec<Block> =
         turned.iter().enumerate().flat_map(|(i, x)| blocks_of(kernel, i, x.a.cols)).collect();
+    blocks.iter_mut().enumerate().for_each(|(index, block)| block.index = index);
+    let c = Output::new(target, (m, n), transposed, K::NR);
     let unpacks = turned.iter().any(|x| matches!(x.b.data, Elements::Nf4(_)));
-    let a_words = if unpacks { K::A_WORDS_UNPACKING } else { K::A_WORDS };
-    let cut = Cut::new::<K>((rows, cols), &blocks, a_words, rayon::current_num_threads());
-    let c = Output::new(c, n, transposed);
-    let product = Product { kernel, terms: &turned, blocks, a_words, store, c };
+    let a_words = if unpacks || c.holds_sums() { K::A_WORDS_LARGE } else { K::A_WORDS };
+    let held_max = if c.holds_sums() { HELD_MAX } else { usize::MAX };
+    let threads = rayon::current_num_threads();
+    let cut = Cut::new::<K>((rows, cols), &blocks, (a_words, held_max), threads);
+    let product = Product { kernel, terms: &turned, blocks, a_words, c };
     let row_cuts = rows.div_ceil(cut.rows);
     let task = |index: usize| {
         let (i, j) = (index % row_cuts * cut.rows, index / row_cuts * cut.cols);

@@ -1,16 +1,15 @@
-//! What a microkernel is to the loops around it, where its sums go, and the one in plain Rust.
+//! What a microkernel is to the loops around it, and the one in plain Rust.
 //!
 //! ```text
 //! sums[r][j] = Σ_p a[p][r] · b[p][j]      p ascending, one rounding a step (portable: two; AMX: amx.rs)
-//! c[r][j]    = or += alpha · sums[r][j]
 //! ```
+//! What becomes of the sums, `output.rs` says.
 //! Every kernel adds the products of one element of `c` in an order that `k` alone decides, whatever
 //! the tile's height and wherever it lies. So the bits of an element depend on its row of `a`, its column of
 //! `b` and `k` only. Nothing here decides how `c` is cut into tiles.
 
-use super::Store;
+use super::output::{Rows, Tile};
 use super::pack::{Encoding, Panel, PlainOps, pack_panel};
-use std::marker::PhantomData;
 
 /// The arithmetic of one instruction set at one precision.
 ///
@@ -32,8 +31,9 @@ pub(crate) trait Kernel: Copy + Send + Sync {
     /// Words of packed `a` that a task holds, 720 KiB. A tile reads 12 rows in a run while it computes 32
     /// columns: at 2 bytes a cycle the L3 cache is near enough.
     const A_WORDS: usize = 180 * 1024;
-    /// The same where `b` has to be unpacked: it is done again by fewer tasks then.
-    const A_WORDS_UNPACKING: usize = 512 * 1024;
+    /// The same where `b` has to be unpacked, which is done again by fewer tasks then, or where sums are
+    /// held, which are passed less often: three blocks of k for as many rows as are packed at once.
+    const A_WORDS_LARGE: usize = 528 * 1024;
     /// Rows of `a` that a task packs rather than all of k: with fewer, packing `b` again would cost
     /// more than the passes over `c`.
     const A_ROWS_MIN: usize = 720;
@@ -66,148 +66,6 @@ pub(crate) trait Kernel: Copy + Send + Sync {
 
     /// The kernel's arithmetic on registers alone, so often: what the peak is measured with.
     fn spin(self, rounds: usize) -> f32;
-}
-
-/// The place of a tile in `c`, and what to do with its sums.
-pub(crate) struct Tile<'c> {
-    corner: *mut f32,
-    row_stride: usize,
-    col_stride: usize,
-    rows: usize,
-    cols: usize,
-    alpha: f32,
-    store: Store,
-    of: PhantomData<&'c mut f32>,
-}
-
-/// The matrix `c` as the tasks of one product share it.
-#[derive(Clone, Copy)]
-pub(super) struct Output<'c> {
-    first: *mut f32,
-    len: usize,
-    pub(super) row_stride: usize,
-    pub(super) col_stride: usize,
-    of: PhantomData<&'c mut f32>,
-}
-
-// SAFETY: the pointer is that of a `&mut [f32]`, which may move between threads; `Output::tile`,
-// whose caller promises that no two live tiles overlap, is the only way to its elements.
-unsafe impl Send for Output<'_> {}
-// SAFETY: as above; a shared `Output` gives out disjoint tiles only.
-unsafe impl Sync for Output<'_> {}
-
-impl<'c> Output<'c> {
-    /// `c` is row-major with rows of `cols`; strides swap if the product is computed transposed.
-    pub(super) fn new(c: &'c mut [f32], cols: usize, transposed: bool) -> Output<'c> {
-        let (row_stride, col_stride) = if transposed { (1, cols) } else { (cols, 1) };
-        Output { first: c.as_mut_ptr(), len: c.len(), row_stride, col_stride, of: PhantomData }
-    }
-
-    /// The tile of `rows` × `cols` elements whose first is (i, j).
-    ///
-    /// # Safety
-    /// - No other tile that is alive overlaps this one.
-    pub(super) unsafe fn tile(
-        &self,
-        (i, j): (usize, usize),
-        (rows, cols): (usize, usize),
-        (alpha, store): (f32, Store),
-    ) -> Tile<'c> {
-        let Output { row_stride, col_stride, .. } = *self;
-        let first = i * row_stride + j * col_stride;
-        let last = (i + rows - 1) * row_stride + (j + cols - 1) * col_stride;
-        assert!(rows > 0 && cols > 0 && last < self.len, "a tile outside of c");
-        // SAFETY: `first <= last < len`, just checked.
-        let corner = unsafe { self.first.add(first) };
-        Tile { corner, row_stride, col_stride, rows, cols, alpha, store, of: PhantomData }
-    }
-}
-
-impl Tile<'_> {
-    /// Whether the tile has `rows` rows of N contiguous elements: then [`Tile::row`] gives them.
-    #[inline(always)]
-    pub(super) fn is_whole<const N: usize>(&self, rows: usize) -> bool {
-        self.rows == rows && self.cols == N && self.col_stride == 1
-    }
-
-    /// A row of a whole tile.
-    #[inline(always)]
-    pub(super) fn row<const N: usize>(&mut self, r: usize) -> &mut [f32; N] {
-        assert!(r < self.rows && self.cols == N && self.col_stride == 1);
-        // SAFETY: `Output::tile` checked that the tile's last element lies inside of `c`, the N
-        // elements of row `r` lie no farther, and no other live tile holds any of them.
-        unsafe { &mut *self.corner.add(r * self.row_stride).cast() }
-    }
-
-    #[inline(always)]
-    pub(super) fn alpha(&self) -> f32 {
-        self.alpha
-    }
-
-    #[inline(always)]
-    pub(super) fn store(&self) -> Store {
-        self.store
-    }
-
-    /// Where sums may be stored as they are: the first of `rows` rows of N, and their stride. The bits
-    /// are those that [`Tile::put`] stores: multiplying by 1 changes none.
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    pub(super) fn direct<const N: usize>(&mut self, rows: usize) -> Option<(*mut f32, usize)> {
-        let plain = self.alpha == 1.0 && self.store == Store::Overwrite;
-        (plain && self.is_whole::<N>(rows)).then_some((self.corner, self.row_stride))
-    }
-
-    /// Stores the tile's part of `sums`, or adds it to what is there.
-    #[inline(always)]
-    pub(super) fn put<const N: usize>(self, sums: &[[f32; N]]) {
-        assert!(self.rows <= sums.len() && self.cols <= N);
-        if self.col_stride != 1 {
-            return self.put_columns(sums);
-        }
-        for (r, sums) in sums[..self.rows].iter().enumerate() {
-            // SAFETY: `Output::tile` checked that the tile's last element lies inside of `c`, this
-            // row's `cols` elements lie before it, and no other live tile holds any of them.
-            let row = unsafe {
-                std::slice::from_raw_parts_mut(self.corner.add(r * self.row_stride), self.cols)
-            };
-            match <&mut [f32; N]>::try_from(&mut *row) {
-                Ok(row) => self.put_run(row, sums),
-                Err(_) => self.put_run(row, &sums[..self.cols]),
-            }
-        }
-    }
-
-    /// The same for a `c` seen transposed, whose columns are contiguous.
-    #[inline(always)]
-    fn put_columns<const N: usize>(self, sums: &[[f32; N]]) {
-        for j in 0..self.cols {
-            // SAFETY: as in `put`, with `rows` contiguous elements (`row_stride` is 1).
-            let column = unsafe {
-                std::slice::from_raw_parts_mut(self.corner.add(j * self.col_stride), self.rows)
-            };
-            for (out, sums) in column.iter_mut().zip(sums) {
-                let product = self.alpha * sums[j];
-                *out = if self.store == Store::Add { *out + product } else { product };
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn put_run(&self, out: &mut [f32], sums: &[f32]) {
-        match self.store {
-            Store::Overwrite => {
-                for (out, sum) in out.iter_mut().zip(sums) {
-                    *out = self.alpha * sum;
-                }
-            }
-            Store::Add => {
-                for (out, sum) in out.iter_mut().zip(sums) {
-                    *out += self.alpha * sum;
-                }
-            }
-        }
-    }
 }
 
 /// Calls `$tile::<R> $args` with the constant R that equals `$rows`.
@@ -270,5 +128,9 @@ fn portable_tile<const R: usize>(a: &[u32], b: &[u32], c: Tile) {
             }
         }
     }
-    c.put(&sums);
+    match c.rows() {
+        Ok(Rows::F32(rows)) => rows.put(&sums),
+        Ok(Rows::Bf16(rows)) => rows.put(&sums),
+        Err(c) => c.put(&sums),
+    }
 }

@@ -11,7 +11,10 @@ mod blocks;
 mod kernel;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod output;
 mod pack;
+#[cfg(test)]
+mod rounded_tests;
 mod source;
 mod task;
 #[cfg(test)]
@@ -38,8 +41,8 @@ use amx::Bf16Amx;
 use kernel::{Kernel, Portable};
 #[cfg(target_arch = "aarch64")]
 use neon::F32Neon;
+use output::Target;
 use pack::Encoding;
-pub(crate) use pack::round;
 #[cfg(target_arch = "x86_64")]
 use x86::{Bf16Avx512, F32Avx2, F32Avx512};
 #[cfg(target_arch = "x86_64")]
@@ -244,6 +247,49 @@ pub fn gemm(
 /// # Panics
 /// If there is no term, the shapes do not fit each other, or a view reaches outside of its data.
 pub fn gemm_sum(isa: Isa, precision: Precision, terms: &[Term], store: Store, c: &mut [f32]) {
+    match has_products(terms, c.len()) {
+        true => with_kernel!(isa, precision, |kernel| {
+            blocks::product(kernel, terms, Target::F32(c, store))
+        }),
+        false if store == Store::Overwrite => c.fill(0.0),
+        false => {}
+    }
+}
+
+/// `c[m, n]` (row-major, contiguous) = a sum of products and a bias for each column, as bf16.
+///
+/// ```text
+/// c[i, j] = bf16(bias[j] + Σ_terms Σ_blocks alpha · Σ_p a[i, p] · b[p, j])
+/// ```
+/// The sum is f32, bit for bit that of [`gemm_sum`] on rows that hold the bias, or that are overwritten
+/// where there is none; it is rounded to nearest even, once. NaN stays NaN.
+///
+/// # Panics
+/// As [`gemm_sum`], or if there is a bias of another length than `n`.
+pub fn gemm_sum_bf16(
+    isa: Isa,
+    precision: Precision,
+    terms: &[Term],
+    bias: Option<&[f32]>,
+    c: &mut [bf16],
+) {
+    let has_products = has_products(terms, c.len());
+    let n = terms[0].b.cols;
+    assert!(bias.is_none_or(|bias| bias.len() == n), "gemm: a bias not of {n} columns");
+    match (has_products, bias) {
+        (true, _) => with_kernel!(isa, precision, |kernel| {
+            blocks::product(kernel, terms, Target::Bf16(c, bias))
+        }),
+        (false, Some(bias)) => {
+            let values = bias.iter().map(|&x| bf16::from_f32(x));
+            c.iter_mut().zip(values.cycle()).for_each(|(c, x)| *c = x);
+        }
+        (false, None) => c.fill(bf16::ZERO),
+    }
+}
+
+/// Checks that terms fit each other and `c_len` elements, and says whether there is anything to multiply.
+fn has_products(terms: &[Term], c_len: usize) -> bool {
     let (m, n) = terms.first().map_or((0, 0), |term| (term.a.rows, term.b.cols));
     assert!(!terms.is_empty(), "gemm: a sum of no products");
     for Term { a, b, .. } in terms {
@@ -252,17 +298,8 @@ pub fn gemm_sum(isa: Isa, precision: Precision, terms: &[Term], store: Store, c:
         a.assert_inside();
         b.assert_inside();
     }
-    assert_eq!(m.checked_mul(n), Some(c.len()), "gemm: c is not {m} by {n}");
-    if m == 0 || n == 0 {
-        return;
-    }
-    if terms.iter().all(|term| term.a.cols == 0) {
-        if store == Store::Overwrite {
-            c.fill(0.0);
-        }
-        return;
-    }
-    with_kernel!(isa, precision, |kernel| blocks::product(kernel, terms, store, c))
+    assert_eq!(m.checked_mul(n), Some(c_len), "gemm: c is not {m} by {n}");
+    c_len > 0 && terms.iter().any(|term| term.a.cols > 0)
 }
 
 /// Does the kernel's arithmetic on registers alone for so many rounds. Returns its operations.

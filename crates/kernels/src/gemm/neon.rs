@@ -3,8 +3,8 @@
 //! Its token proves `neon`. Packing is the common code, which the compiler vectorises: `neon` is
 //! part of the baseline of aarch64.
 
-use super::Store;
-use super::kernel::{Kernel, Tile, with_rows};
+use super::kernel::{Kernel, with_rows};
+use super::output::{Rows, RowsOf, Stored, Tile};
 use super::pack::{Encoding, Panel, PlainOps, pack_panel};
 use crate::isa::Neon;
 use std::arch::aarch64::*;
@@ -49,7 +49,7 @@ impl Kernel for F32Neon {
 }
 
 #[target_feature(enable = "neon")]
-fn tile_neon<const R: usize>(a: &[u32], b: &[u32], mut c: Tile) {
+fn tile_neon<const R: usize>(a: &[u32], b: &[u32], c: Tile) {
     let mut sums = [[vdupq_n_f32(0.0); 2]; R];
     for (a, b) in a.as_chunks::<R>().0.iter().zip(b.as_chunks::<8>().0) {
         let (b0, b1) = (load4(b, 0), load4(b, 1));
@@ -59,27 +59,41 @@ fn tile_neon<const R: usize>(a: &[u32], b: &[u32], mut c: Tile) {
             sums[r][1] = vfmaq_n_f32(sums[r][1], b1, a);
         }
     }
-    if !c.is_whole::<8>(R) {
-        // SAFETY: two registers of 4 floats are 8 floats of plain data.
-        let rows =
-            sums.map(|sums| unsafe { std::mem::transmute::<[float32x4_t; 2], [f32; 8]>(sums) });
-        return c.put(&rows);
-    }
-    let (alpha, store) = (c.alpha(), c.store());
-    for (r, sums) in sums.into_iter().enumerate() {
-        let row = c.row::<8>(r).as_chunks_mut::<4>().0;
-        for (out, sum) in row.iter_mut().zip(sums) {
-            let product = vmulq_n_f32(sum, alpha);
-            // SAFETY: `out` is 4 floats.
-            unsafe {
-                let value = match store {
-                    Store::Overwrite => product,
-                    Store::Add => vaddq_f32(vld1q_f32(out.as_ptr()), product),
-                };
-                vst1q_f32(out.as_mut_ptr(), value);
-            }
+    match c.rows() {
+        Ok(Rows::F32(rows)) => put_rows(&sums, rows),
+        Ok(Rows::Bf16(rows)) => put_rows(&sums, rows),
+        Err(c) => {
+            // SAFETY: two registers of 4 floats are 8 floats of plain data.
+            let row = |x| unsafe { std::mem::transmute::<[float32x4_t; 2], [f32; 8]>(x) };
+            c.put(&sums.map(row))
         }
     }
+}
+
+/// As `RowsOf::put` does it.
+#[inline]
+#[target_feature(enable = "neon")]
+fn put_rows<T: Stored, const R: usize>(sums: &[[float32x4_t; 2]; R], mut rows: RowsOf<T, R, 8>) {
+    for (r, sums) in sums.iter().enumerate() {
+        let mut row = *sums;
+        for (half, value) in row.iter_mut().enumerate() {
+            let product = vmulq_n_f32(*value, rows.alpha());
+            *value = match rows.start(r) {
+                Some(start) => vaddq_f32(floats4(start, half), product),
+                None => product,
+            };
+        }
+        // SAFETY: two registers of 4 floats are 8 floats of plain data.
+        rows.set(r, &unsafe { std::mem::transmute::<[float32x4_t; 2], [f32; 8]>(row) });
+    }
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn floats4(row: &[f32; 8], half: usize) -> float32x4_t {
+    let row = &row.as_chunks::<4>().0[half];
+    // SAFETY: `row` is 4 floats.
+    unsafe { vld1q_f32(row.as_ptr()) }
 }
 
 #[inline]

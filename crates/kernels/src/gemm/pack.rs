@@ -90,7 +90,7 @@ impl Panel<'_> {
 /// The f32's bits rounded to those of a bf16 (nearest even), still as an f32. NaN stays NaN.
 #[inline(always)]
 pub(crate) fn round(bits: u32) -> u32 {
-    let rounded = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
     let is_nan = bits & 0x7fff_ffff > 0x7f80_0000;
     if is_nan { bits & 0xffff_0000 | 0x0040_0000 } else { rounded }
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 /// An operand: its elements in storage, and how the view walks over them.
 #[derive(Clone, Debug)]
-struct Operand {
+pub(super) struct Operand {
     f32s: Vec<f32>,
     bf16s: Vec<bf16>,
     f16s: Vec<f16>,
@@ -18,7 +18,7 @@ struct Operand {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+pub(super) enum Kind {
     F32,
     Bf16,
     F16,
@@ -26,14 +26,21 @@ enum Kind {
 
 /// How a view lies in storage.
 #[derive(Clone, Copy, Debug)]
-enum Order {
+pub(super) enum Order {
     RowMajor,
     ColMajor,
     Scattered,
 }
 
 impl Operand {
-    fn new(rows: usize, cols: usize, kind: Kind, order: Order, gap: usize, seed: u64) -> Operand {
+    pub(super) fn new(
+        rows: usize,
+        cols: usize,
+        kind: Kind,
+        order: Order,
+        gap: usize,
+        seed: u64,
+    ) -> Operand {
         let strides = match order {
             Order::RowMajor => (cols + gap, 1),
             Order::ColMajor => (1, rows + gap),
@@ -47,7 +54,7 @@ impl Operand {
         Operand { f32s, bf16s, f16s, kind, rows, cols, strides }
     }
 
-    fn mat(&self) -> Mat<'_> {
+    pub(super) fn mat(&self) -> Mat<'_> {
         let data = match self.kind {
             Kind::F32 => Elements::F32(&self.f32s),
             Kind::Bf16 => Elements::Bf16(&self.bf16s),
@@ -70,7 +77,7 @@ impl Operand {
 }
 
 /// Values in ±1 with all bits of the fraction used.
-fn random(len: usize, seed: u64) -> Vec<f32> {
+pub(super) fn random(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -81,7 +88,7 @@ fn random(len: usize, seed: u64) -> Vec<f32> {
     (0..len).map(|_| next()).collect()
 }
 
-fn pool(threads: usize) -> rayon::ThreadPool {
+pub(super) fn pool(threads: usize) -> rayon::ThreadPool {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool")
 }
 
@@ -332,10 +339,16 @@ fn int8_weights_give_the_bits_of_their_unpacked_values() {
 
 #[test]
 fn a_sum_of_products_has_the_bits_of_one_after_another() {
-    // Terms of several blocks of k, of less than one, and of none; more rows than a task packs at once.
-    for (m, n, lens) in
-        [(70, 65, [700, 8]), (1300, 33, [600, 1]), (5, 3, [2, 1300]), (9, 9, [0, 3])]
-    {
+    // Terms of several blocks of k, of less than one, and of none; more rows than a task packs at once;
+    // rows of `c` whole pages apart, whose sums are held.
+    for (m, n, lens) in [
+        (70, 65, [700, 8]),
+        (1300, 33, [600, 1]),
+        (5, 3, [2, 1300]),
+        (9, 9, [0, 3]),
+        (800, 1024, [700, 1]),
+        (30, 1024, [600, 9]),
+    ] {
         let operand =
             |rows, cols, seed| Operand::new(rows, cols, Kind::F32, Order::RowMajor, 0, seed);
         let operands = [(lens[0], 1.0), (lens[1], 0.7), (lens[0], -1.3)]

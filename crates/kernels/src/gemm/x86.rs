@@ -6,8 +6,8 @@
 //! `vdpbf16ps` multiplies pairs of bf16 and adds both products to an f32. It takes subnormal
 //! operands as 0 and flushes subnormal results to 0.
 
-use super::Store;
-use super::kernel::{Kernel, Tile, with_rows};
+use super::kernel::{Kernel, with_rows};
+use super::output::{Rows, RowsOf, Stored, Tile};
 use super::pack::{Encoding, Panel};
 use super::x86_pack::{load16, pack_avx2, pack_avx512, pack_bf16};
 use crate::isa::{Avx2, Avx512, Avx512Bf16};
@@ -63,6 +63,7 @@ impl Kernel for F32Avx2 {
         unsafe { pack_avx2(panel, out) }
     }
 
+    #[inline]
     fn prefetch(self, panel: &Panel, part: usize, parts: usize) {
         panel.prefetch(part, parts, fetch_source);
     }
@@ -97,6 +98,7 @@ impl Kernel for F32Avx512 {
         unsafe { pack_avx512(panel, out) }
     }
 
+    #[inline]
     fn prefetch(self, panel: &Panel, part: usize, parts: usize) {
         panel.prefetch(part, parts, fetch_source);
     }
@@ -131,6 +133,7 @@ impl Kernel for Bf16Avx512 {
         unsafe { pack_bf16(panel, out) }
     }
 
+    #[inline]
     fn prefetch(self, panel: &Panel, part: usize, parts: usize) {
         panel.prefetch(part, parts, fetch_source);
     }
@@ -147,8 +150,8 @@ impl Kernel for Bf16Avx512 {
 }
 
 #[target_feature(enable = "avx2,fma")]
-fn tile_avx2<const R: usize>(a: &[u32], b: &[u32], mut c: Tile) {
-    prefetch::<R, 16>(&mut c);
+fn tile_avx2<const R: usize>(a: &[u32], b: &[u32], c: Tile) {
+    c.fetch::<R, 16>(fetch);
     let mut sums = [[_mm256_setzero_ps(); 2]; R];
     for (a, b) in a.as_chunks::<R>().0.iter().zip(b.as_chunks::<16>().0) {
         let (b0, b1) = (load8(b, 0), load8(b, 1));
@@ -158,31 +161,39 @@ fn tile_avx2<const R: usize>(a: &[u32], b: &[u32], mut c: Tile) {
             sums[r][1] = _mm256_fmadd_ps(a, b1, sums[r][1]);
         }
     }
-    if !c.is_whole::<16>(R) {
-        // SAFETY: two registers of 8 floats are 16 floats of plain data.
-        let rows = sums.map(|sums| unsafe { std::mem::transmute::<[__m256; 2], [f32; 16]>(sums) });
-        return c.put(&rows);
-    }
-    let (alpha, store) = (_mm256_set1_ps(c.alpha()), c.store());
-    for (r, sums) in sums.into_iter().enumerate() {
-        let row = c.row::<16>(r).as_chunks_mut::<8>().0;
-        for (out, sum) in row.iter_mut().zip(sums) {
-            let product = _mm256_mul_ps(alpha, sum);
-            // SAFETY: `out` is 8 floats.
-            unsafe {
-                let value = match store {
-                    Store::Overwrite => product,
-                    Store::Add => _mm256_add_ps(_mm256_loadu_ps(out.as_ptr()), product),
-                };
-                _mm256_storeu_ps(out.as_mut_ptr(), value);
-            }
+    match c.rows() {
+        Ok(Rows::F32(rows)) => put_rows_avx2(&sums, rows),
+        Ok(Rows::Bf16(rows)) => put_rows_avx2(&sums, rows),
+        Err(c) => {
+            // SAFETY: two registers of 8 floats are 16 floats of plain data.
+            let row = |x| unsafe { std::mem::transmute::<[__m256; 2], [f32; 16]>(x) };
+            c.put(&sums.map(row))
         }
     }
 }
 
+/// As `RowsOf::put` does it.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn put_rows_avx2<T: Stored, const R: usize>(sums: &[[__m256; 2]; R], mut rows: RowsOf<T, R, 16>) {
+    let alpha = _mm256_set1_ps(rows.alpha());
+    for (r, sums) in sums.iter().enumerate() {
+        let mut row = *sums;
+        for (half, value) in row.iter_mut().enumerate() {
+            let product = _mm256_mul_ps(alpha, *value);
+            *value = match rows.start(r) {
+                Some(start) => _mm256_add_ps(floats8(start, half), product),
+                None => product,
+            };
+        }
+        // SAFETY: two registers of 8 floats are 16 floats of plain data.
+        rows.set(r, &unsafe { std::mem::transmute::<[__m256; 2], [f32; 16]>(row) });
+    }
+}
+
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn tile_avx512<const R: usize>(a: &[u32], b: &[u32], mut c: Tile) {
-    prefetch::<R, 32>(&mut c);
+fn tile_avx512<const R: usize>(a: &[u32], b: &[u32], c: Tile) {
+    c.fetch::<R, 32>(fetch);
     let mut sums = [[_mm512_setzero_ps(); 2]; R];
     let step = |sums: &mut [[__m512; 2]; R], a: &[u32; R], b: &[u32; 32]| {
         let b0 = _mm512_castsi512_ps(load16(b, 0));
@@ -204,12 +215,13 @@ fn tile_avx512<const R: usize>(a: &[u32], b: &[u32], mut c: Tile) {
     for (a, b) in a1.iter().zip(b1) {
         step(&mut sums, a, b);
     }
-    put_avx512(sums, c);
+    // SAFETY: this shell has `avx512f`.
+    unsafe { put_avx512(sums, c) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-fn tile_bf16<const R: usize>(a: &[u32], b: &[u32], mut c: Tile) {
-    prefetch::<R, 32>(&mut c);
+fn tile_bf16<const R: usize>(a: &[u32], b: &[u32], c: Tile) {
+    c.fetch::<R, 32>(fetch);
     let mut sums = [[_mm512_setzero_ps(); 2]; R];
     for (a, b) in a.as_chunks::<R>().0.iter().zip(b.as_chunks::<32>().0) {
         let (b0, b1) = (as_bf16(load16(b, 0)), as_bf16(load16(b, 1)));
@@ -219,54 +231,65 @@ fn tile_bf16<const R: usize>(a: &[u32], b: &[u32], mut c: Tile) {
             sums[r][1] = _mm512_dpbf16_ps(sums[r][1], a, b1);
         }
     }
-    put_avx512(sums, c);
+    // SAFETY: this shell has `avx512f`.
+    unsafe { put_avx512(sums, c) }
 }
 
-/// `c` = or += alpha · `sums`, as `Tile::put` does it.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn put_avx512<const R: usize>(sums: [[__m512; 2]; R], mut c: Tile) {
-    if !c.is_whole::<32>(R) {
-        // SAFETY: two registers of 16 floats are 32 floats of plain data.
-        let rows = sums.map(|sums| unsafe { std::mem::transmute::<[__m512; 2], [f32; 32]>(sums) });
-        return c.put(&rows);
+/// Stores the sums of a tile. Inlined, so that they need not leave their registers before.
+///
+/// # Safety
+/// - The CPU has `avx512f`.
+#[inline(always)]
+unsafe fn put_avx512<const R: usize>(sums: [[__m512; 2]; R], c: Tile) {
+    match c.rows() {
+        // SAFETY: as the caller promises.
+        Ok(Rows::F32(rows)) => unsafe { put_rows_avx512(&sums, rows) },
+        // SAFETY: as the caller promises.
+        Ok(Rows::Bf16(rows)) => unsafe { put_rows_avx512(&sums, rows) },
+        Err(c) => put_edge_avx512(&sums, c),
     }
-    let (alpha, store) = (_mm512_set1_ps(c.alpha()), c.store());
-    for (r, sums) in sums.into_iter().enumerate() {
-        let row = c.row::<32>(r).as_chunks_mut::<16>().0;
-        for (out, sum) in row.iter_mut().zip(sums) {
-            let product = _mm512_mul_ps(alpha, sum);
-            // SAFETY: `out` is 16 floats.
+}
+
+/// As `RowsOf::put` does it.
+///
+/// # Safety
+/// - The CPU has `avx512f`.
+#[inline(always)]
+unsafe fn put_rows_avx512<T: Stored, const R: usize>(
+    sums: &[[__m512; 2]; R],
+    mut rows: RowsOf<T, R, 32>,
+) {
+    // SAFETY: as the caller promises.
+    let alpha = unsafe { _mm512_set1_ps(rows.alpha()) };
+    for (r, sums) in sums.iter().enumerate() {
+        let mut row = *sums;
+        for (half, value) in row.iter_mut().enumerate() {
+            // SAFETY: as the caller promises.
             unsafe {
-                let value = match store {
-                    Store::Overwrite => product,
-                    Store::Add => _mm512_add_ps(_mm512_loadu_ps(out.as_ptr()), product),
+                let product = _mm512_mul_ps(alpha, *value);
+                *value = match rows.start(r) {
+                    Some(start) => _mm512_add_ps(floats16(start, half), product),
+                    None => product,
                 };
-                _mm512_storeu_ps(out.as_mut_ptr(), value);
             }
         }
+        // SAFETY: two registers of 16 floats are 32 floats of plain data.
+        rows.set(r, &unsafe { std::mem::transmute::<[__m512; 2], [f32; 32]>(row) });
     }
 }
 
-/// Asks for the lines of a whole tile, so that they are there when its sums are.
-#[inline(always)]
-fn prefetch<const R: usize, const N: usize>(c: &mut Tile) {
-    if !c.is_whole::<N>(R) {
-        return;
-    }
-    for r in 0..R {
-        let row = c.row::<N>(r);
-        for line in 0..N / 16 {
-            fetch(&row[16 * line]);
-        }
-        fetch(&row[N - 1]);
-    }
+/// A tile at an edge of `c`, or of a `c` seen transposed: rare, and never inlined.
+#[inline(never)]
+fn put_edge_avx512<const R: usize>(sums: &[[__m512; 2]; R], c: Tile) {
+    // SAFETY: two registers of 16 floats are 32 floats of plain data.
+    let row = |x| unsafe { std::mem::transmute::<[__m512; 2], [f32; 32]>(x) };
+    c.put(&sums.map(row))
 }
 
 #[inline(always)]
-fn fetch(x: &f32) {
+fn fetch(address: *const u8) {
     // SAFETY: a prefetch changes nothing that the program could see, at any address.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(x).cast()) }
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
 }
 
 /// To the L2 cache: the L1 cache is full of what the kernel needs now.
@@ -282,6 +305,22 @@ fn load8(words: &[u32; 16], half: usize) -> __m256 {
     let words = &words.as_chunks::<8>().0[half];
     // SAFETY: `words` is 8 words, which are 8 floats' bits.
     unsafe { _mm256_loadu_ps(words.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn floats8(row: &[f32; 16], half: usize) -> __m256 {
+    let row = &row.as_chunks::<8>().0[half];
+    // SAFETY: `row` is 8 floats.
+    unsafe { _mm256_loadu_ps(row.as_ptr()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn floats16(row: &[f32; 32], half: usize) -> __m512 {
+    let row = &row.as_chunks::<16>().0[half];
+    // SAFETY: `row` is 16 floats.
+    unsafe { _mm512_loadu_ps(row.as_ptr()) }
 }
 
 #[inline]

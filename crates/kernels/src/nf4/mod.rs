@@ -30,7 +30,7 @@ mod unpack;
 pub use crate::dynamic::SIGNED as DYNAMIC_CODE;
 pub use quantize::{BLOCK_SIZE_MAX, quantize, quantize_scales};
 pub use tables::QuantType;
-pub use unpack::{unpack, unpack_bf16};
+pub use unpack::{unpack, unpack_bf16, write_alone};
 
 use std::ops::Range;
 use tables::Table;

@@ -301,6 +301,17 @@ fn large_outputs_are_the_same_as_their_parts() {
     }
 }
 
+/// Wherever it begins in a line, and where its last vector is not whole.
+#[test]
+fn writing_alone_writes_every_value() {
+    let mut out = vec![0.0f32; 70_000];
+    for (from, to) in [(0, 70_000), (1, 69_999), (3, 66_000), (5, 5), (7, 8)] {
+        out.fill(0.0);
+        write_alone(&mut out[from..to]);
+        assert!(out.iter().enumerate().all(|(i, x)| (*x == 1.0) == (from..to).contains(&i)));
+    }
+}
+
 /// Every midpoint and its neighbours, and what is no finite number, in every place of a vector.
 #[test]
 fn codes_are_the_number_of_midpoints_below_on_every_set() {

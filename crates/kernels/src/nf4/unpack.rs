@@ -189,6 +189,19 @@ fn unpack_all<T: Unpacked>(isa: Isa, x: Nf4Blocks, out: &mut [T]) {
     });
 }
 
+/// Writes to all of `out` as unpacking writes what does not stay in the caches, and computes nothing: no unpacking of
+/// as many bytes is faster. For benchmarks.
+pub fn write_alone(out: &mut [f32]) {
+    let stage = Stage([1f32.to_bits(); STAGE]);
+    out.par_chunks_mut(16 * ELEMENTS).for_each(|out| {
+        for piece in out.chunks_mut(STAGE) {
+            // SAFETY: the fence below comes before the chunk's end, and nothing touches `out` before.
+            unsafe { pass(&stage.0[..piece.len()], piece) };
+        }
+        fence();
+    });
+}
+
 /// Values from `start` on.
 struct Chunk<'a, T> {
     x: Nf4Blocks<'a>,

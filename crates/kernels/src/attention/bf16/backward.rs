@@ -6,24 +6,34 @@
 use super::operands::{Operands, Part, Put, ScoreWords, WordProduct, Words, dot_columns};
 use super::{HEADS, Sequence, columns_of, head_groups, tiles, with_operands};
 use crate::Isa;
-use crate::attention::backward::{Cells, Saved, TASKS_MIN, whole_tasks};
+use crate::attention::backward::{Cells, Gradients, Saved, TASKS_MIN, whole_tasks};
+use crate::attention::product::Rows;
 use crate::attention::scratch::{HeadCells, Scratch, padded, with_scratch};
 use crate::attention::tile::{Bias, Place, mask, scaled};
 use crate::attention::{AttentionShape, KEYS, QUERIES};
-use crate::gemm::round;
 use crate::simd::{self, shells};
+use crate::value::Value;
+use half::bf16;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Writes the gradients; the caller has checked the lengths.
-pub(in crate::attention) fn backward(
+/// Overwrites dq, dk and dv. Panics where lengths contradict the shape.
+#[expect(clippy::too_many_arguments, reason = "isa and shape, six inputs: named in the header")]
+pub fn backward_bf16(
     isa: Isa,
     shape: &AttentionShape,
     seq_starts: &[usize],
-    saved: Saved,
-    cells: &Cells,
+    q: &[bf16],
+    k: &[bf16],
+    v: &[bf16],
+    out: &[bf16],
+    lse: &[f32],
+    dout: &[f32],
+    grads: Gradients,
 ) {
-    with_operands!(isa, |ops| run(ops, shape, seq_starts, saved, cells))
+    let saved = Saved { q, k, v, out, lse, dout };
+    let cells = Cells::new(shape, seq_starts, &saved, grads);
+    with_operands!(isa, |ops| run(ops, shape, seq_starts, saved, &cells))
 }
 
 /// Floats of a task's scratch, whose gradients of keys and values have `rows` rows.
@@ -42,14 +52,15 @@ fn scratch_of<O: Operands>(d: usize, rows: usize) -> usize {
         + padded(O::words(KEYS) * QUERIES);
     let head =
         2 * padded(O::words(d) * QUERIES) + 2 * padded(O::words(QUERIES) * n) + padded(QUERIES * n);
-    2 * padded(rows * n) + keys + work + HEADS * head
+    let dout = padded((QUERIES * d).div_ceil(2));
+    2 * padded(rows * n) + keys + work + dout + HEADS * head
 }
 
 fn run<O: Operands>(
     ops: O,
     shape: &AttentionShape,
     seq_starts: &[usize],
-    saved: Saved,
+    saved: Saved<bf16>,
     cells: &Cells,
 ) {
     let sequences = Sequence::all(seq_starts);
@@ -75,7 +86,7 @@ fn run<O: Operands>(
 }
 
 /// δ `[N, H]`, of the rounded dout: then the ds of a query add up to 0 but for the rounding of p.
-fn deltas<O: Operands>(ops: O, shape: &AttentionShape, saved: Saved) -> Vec<f32> {
+fn deltas<O: Operands>(ops: O, shape: &AttentionShape, saved: Saved<bf16>) -> Vec<f32> {
     let mut delta = vec![0.0; saved.lse.len()];
     let d = shape.head_dim;
     let rows = saved.dout.par_chunks(d).zip(saved.out.par_chunks(d)).with_min_len(QUERIES);
@@ -86,12 +97,12 @@ fn deltas<O: Operands>(ops: O, shape: &AttentionShape, saved: Saved) -> Vec<f32>
 
 shells! {
     /// `Σ ⌊x⌉·y`.
-    fn dot_rounded(x: &[f32], y: &[f32]) -> f32 = dot_rounded_body;
+    fn dot_rounded(x: &[f32], y: &[bf16]) -> f32 = dot_rounded_body;
 }
 
 #[inline(always)]
-fn dot_rounded_body(x: &[f32], y: &[f32]) -> f32 {
-    simd::sum_map2(x, y, |x, y| f32::from_bits(round(x.to_bits())) * y)
+fn dot_rounded_body(x: &[f32], y: &[bf16]) -> f32 {
+    simd::sum_map2(x, y, |x, y| bf16::round(x).widen() * y.widen())
 }
 
 /// One sequence; rows below count from its first.
@@ -99,7 +110,7 @@ fn dot_rounded_body(x: &[f32], y: &[f32]) -> f32 {
 struct Task<'a, O> {
     ops: O,
     shape: &'a AttentionShape<'a>,
-    saved: Saved<'a>,
+    saved: Saved<'a, bf16>,
     delta: &'a [f32],
     sequence: Sequence,
 }
@@ -188,13 +199,14 @@ impl<O: Operands> Task<'_, O> {
             let mut scores = Scores::new::<O>(&mut scratch);
             let mut tiles: [_; HEADS] =
                 std::array::from_fn(|_| QueryTile::new::<O>(&mut scratch, d));
+            let dout = scratch.take_bf16(QUERIES * d);
             let groups = head_groups(self.shape);
             let groups = groups.iter().filter(|heads| self.kv_head_of(heads.start) == kv_head);
             let groups: Vec<&Range<usize>> = groups.collect();
             for query in (0..len).step_by(QUERIES) {
                 for &heads in &groups {
                     let tiles = &mut tiles[..heads.len()];
-                    self.load_group(tiles, heads, query);
+                    self.load_group(tiles, heads, query, dout);
                     let end = len.min(query + QUERIES);
                     for key in (self.shape.first_key(query)..end).step_by(KEYS) {
                         let at = self.place(query, key, KEYS.min(end - key));
@@ -223,7 +235,8 @@ impl<O: Operands> Task<'_, O> {
             let mut tiles: [_; HEADS] =
                 std::array::from_fn(|_| QueryTile::new::<O>(&mut scratch, d));
             let tiles = &mut tiles[..heads.len()];
-            self.load_group(tiles, &heads, query);
+            let dout = scratch.take_bf16(QUERIES * d);
+            self.load_group(tiles, &heads, query, dout);
             let (kv_head, end) =
                 (self.kv_head_of(heads.start), self.sequence.len.min(query + QUERIES));
             for key in (self.shape.first_key(query)..end).step_by(KEYS) {
@@ -251,6 +264,7 @@ impl<O: Operands> Task<'_, O> {
             let mut keys = KeyTile::new::<O>(&mut scratch, d);
             let mut scores = Scores::new::<O>(&mut scratch);
             let mut tile = QueryTile::new::<O>(&mut scratch, d);
+            let dout = scratch.take_bf16(QUERIES * d);
             self.load_keys(&mut keys, kv_head, self.place(key, key, n_keys));
             let group = self.shape.heads_per_kv_head();
             let query_end = self.shape.query_end(key + n_keys - 1, self.sequence.len);
@@ -259,7 +273,7 @@ impl<O: Operands> Task<'_, O> {
                 // On the diagonal the last keys may lie behind all queries of the tile.
                 let at = self.place(query, key, n_keys.min(end - key));
                 for head in kv_head * group..(kv_head + 1) * group {
-                    self.load(&mut tile, head, query);
+                    self.load(&mut tile, head, query, dout);
                     self.compute(&tile, &keys, at, &mut scores);
                     self.add_dkv(&tile, at, &scores, dk, dv);
                 }
@@ -277,20 +291,29 @@ impl<O: Operands> Task<'_, O> {
         Place { key, n_keys, query, n_queries: QUERIES.min(self.sequence.len - query) }
     }
 
-    fn load_group(&self, tiles: &mut [QueryTile], heads: &Range<usize>, query: usize) {
+    fn load_group(
+        &self,
+        tiles: &mut [QueryTile],
+        heads: &Range<usize>,
+        query: usize,
+        dout: &mut [bf16],
+    ) {
         for (tile, head) in tiles.iter_mut().zip(heads.clone()) {
-            self.load(tile, head, query);
+            self.load(tile, head, query, dout);
             tile.dq.fill(0.0);
         }
     }
 
-    fn load(&self, tile: &mut QueryTile, head: usize, query: usize) {
-        let n = QUERIES.min(self.sequence.len - query);
-        let part = |matrix| {
-            let rows = self.sequence.query_head(self.shape, matrix, head).rows(query);
-            Part { rows, n, width: self.shape.head_dim }
-        };
-        let (q, dout) = (part(self.saved.q), part(self.saved.dout));
+    /// Uses `dout [QUERIES][D]` for the rounded gradient.
+    fn load(&self, tile: &mut QueryTile, head: usize, query: usize, dout: &mut [bf16]) {
+        let (n, d) = (QUERIES.min(self.sequence.len - query), self.shape.head_dim);
+        let exact = self.sequence.query_head(self.shape, self.saved.dout, head);
+        for (i, row) in dout.chunks_exact_mut(d).enumerate().take(n) {
+            self.ops.round(exact.row(query + i), row);
+        }
+        let dout = Part { rows: Rows { data: dout, stride: d }, n, width: d };
+        let rows = self.sequence.query_head(self.shape, self.saved.q, head).rows(query);
+        let q = Part { rows, n, width: d };
         self.ops.columns(q, tile.q_columns);
         self.ops.columns(dout, tile.dout_columns);
         self.ops.steps(q, tile.q_steps);
@@ -315,7 +338,7 @@ impl<O: Operands> Task<'_, O> {
         self.ops.steps(self.key_part(self.saved.k, kv_head, at), keys.k_steps);
     }
 
-    fn key_part<'m>(&self, matrix: &'m [f32], kv_head: usize, at: Place) -> Part<'m> {
+    fn key_part<'m>(&self, matrix: &'m [bf16], kv_head: usize, at: Place) -> Part<'m> {
         let head = kv_head * self.shape.heads_per_kv_head();
         let rows = self.sequence.kv_head(self.shape, matrix, head).rows(at.key);
         Part { rows, n: at.n_keys, width: self.shape.head_dim }

@@ -4,31 +4,42 @@
 use super::operands::{Operands, Part, Put, WordProduct, Words, dot_columns};
 use super::{HEADS, Sequence, columns_of, head_groups, tiles, with_operands};
 use crate::Isa;
-use crate::attention::forward::Inputs;
+use crate::attention::forward::{Inputs, check};
 use crate::attention::scratch::{HeadCells, padded, with_scratch};
 use crate::attention::tile::{Bias, Place, Running, mask, scale, scaled};
-use crate::attention::{AttentionShape, KEYS, QUERIES};
+use crate::attention::{AttentionShape, KEYS, QUERIES, check_seq_starts};
+use half::bf16;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Writes `out` and `lse`; the caller has checked the lengths.
-pub(in crate::attention) fn forward(
+/// Writes `out`, rounded, and, for [`super::backward_bf16`], `lse`. Panics where lengths contradict the
+/// shape.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "isa and shape, four inputs, two outputs: named in the header"
+)]
+pub fn forward_bf16(
     isa: Isa,
     shape: &AttentionShape,
     seq_starts: &[usize],
-    inputs: &Inputs,
-    out: &mut [f32],
+    q: &[bf16],
+    k: &[bf16],
+    v: &[bf16],
+    out: &mut [bf16],
     lse: &mut [f32],
 ) {
-    with_operands!(isa, |ops| run(ops, shape, seq_starts, inputs, out, lse))
+    let inputs = Inputs { q, k, v };
+    check(shape, &inputs, out);
+    check_seq_starts(seq_starts, lse.len() / shape.n_heads);
+    with_operands!(isa, |ops| run(ops, shape, seq_starts, &inputs, out, lse))
 }
 
 fn run<O: Operands>(
     ops: O,
     shape: &AttentionShape,
     seq_starts: &[usize],
-    inputs: &Inputs,
-    out: &mut [f32],
+    inputs: &Inputs<bf16>,
+    out: &mut [bf16],
     lse: &mut [f32],
 ) {
     let tiles = tiles(&Sequence::all(seq_starts), QUERIES);
@@ -46,7 +57,7 @@ fn run<O: Operands>(
 struct Tile<'a, O> {
     ops: O,
     shape: &'a AttentionShape<'a>,
-    inputs: &'a Inputs<'a>,
+    inputs: &'a Inputs<'a, bf16>,
     sequence: Sequence,
     query: usize,
     heads: Range<usize>,
@@ -63,7 +74,7 @@ struct HeadTile<'s> {
 }
 
 impl<O: Operands> Tile<'_, O> {
-    fn run(&self, out: &HeadCells, lse: &HeadCells) {
+    fn run(&self, out: &HeadCells<bf16>, lse: &HeadCells) {
         let (ops, shape, d) = (self.ops, self.shape, self.shape.head_dim);
         let (query, n_queries) = (self.query, QUERIES.min(self.sequence.len - self.query));
         let k = self.sequence.kv_head(shape, self.inputs.k, self.heads.start);
@@ -115,7 +126,7 @@ impl<O: Operands> Tile<'_, O> {
         self.ops.product(WordProduct { m, n, k, a, b: v_steps, put: Put::Added }, tile.sums);
     }
 
-    fn write(&self, tile: &HeadTile, n_queries: usize, out: &HeadCells, lse: &HeadCells) {
+    fn write(&self, tile: &HeadTile, n_queries: usize, out: &HeadCells<bf16>, lse: &HeadCells) {
         let d = self.shape.head_dim;
         for (i, sums) in tile.sums.chunks_exact(columns_of(d)).enumerate().take(n_queries) {
             let row = self.sequence.first + self.query + i;

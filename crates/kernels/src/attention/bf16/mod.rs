@@ -1,13 +1,14 @@
-//! Attention whose products have operands rounded to bf16 (nearest even), as gemm's have in
+//! Attention on q, k and v in bf16, whose products have operands in bf16, as gemm's have in
 //! [`Precision::Bf16`](crate::gemm::Precision).
 //!
 //! ```text
-//! s = scale · (⌊q⌉·⌊k⌉) + slope · j      out = Σ_j ⌊p⌉ · ⌊v⌉ / Σ_j p      dp = ⌊dout⌉·⌊v⌉
-//! dv = Σ_i ⌊p⌉ · ⌊dout⌉      dk = scale · Σ_i ⌊ds⌉ · ⌊q⌉      dq = scale · Σ_j ⌊ds⌉ · ⌊k⌉
+//! s = scale · (q·k) + slope · j      out = ⌊Σ_j ⌊p⌉ · v / Σ_j p⌉      dp = ⌊dout⌉·v      δ = ⌊dout⌉·out
+//! dv = Σ_i ⌊p⌉ · ⌊dout⌉      dk = scale · Σ_i ⌊ds⌉ · q      dq = scale · Σ_j ⌊ds⌉ · k
 //! ```
-//! ⌊x⌉ is x rounded; p in forward is relative to the running maximum. All sums, the softmax, lse and
-//! δ are f32. Operands are packed into words ([`Operands`]) tile by tile; keys and values once for
-//! up to [`HEADS`] query heads that share them. Nothing here knows the f32 path.
+//! ⌊x⌉ is x rounded to bf16 (nearest even); p in forward is relative to the running maximum. All sums,
+//! the softmax, lse, δ and the gradients are f32. Operands are packed into words ([`Operands`]) tile by
+//! tile; keys and values once for up to [`HEADS`] query heads that share them. Nothing here knows the
+//! f32 path.
 
 mod backward;
 mod forward;
@@ -18,10 +19,12 @@ mod rounded;
 #[cfg(target_arch = "x86_64")]
 mod softmax;
 
-pub(super) use backward::{backward, scratch_floats};
-pub(super) use forward::forward;
+pub use backward::backward_bf16;
+pub(super) use backward::scratch_floats;
+pub use forward::forward_bf16;
 
 use super::{AttentionShape, tile::Head};
+use half::bf16;
 use std::ops::Range;
 
 /// Query heads of a kv head that one task computes.
@@ -70,12 +73,22 @@ impl Sequence {
     }
 
     /// A query head of a matrix `[N, H·D]`.
-    fn query_head<'a>(&self, shape: &AttentionShape, matrix: &'a [f32], head: usize) -> Head<'a> {
+    fn query_head<'a, T>(
+        &self,
+        shape: &AttentionShape,
+        matrix: &'a [T],
+        head: usize,
+    ) -> Head<'a, T> {
         Head::new(matrix, (shape.n_heads, shape.head_dim), self.first, head)
     }
 
     /// The head of a matrix `[N, K·D]` that query head `head` reads.
-    fn kv_head<'a>(&self, shape: &AttentionShape, matrix: &'a [f32], head: usize) -> Head<'a> {
+    fn kv_head<'a>(
+        &self,
+        shape: &AttentionShape,
+        matrix: &'a [bf16],
+        head: usize,
+    ) -> Head<'a, bf16> {
         let kv_head = head / shape.heads_per_kv_head();
         Head::new(matrix, (shape.n_kv_heads, shape.head_dim), self.first, kv_head)
     }

@@ -7,17 +7,18 @@ use crate::Isa;
 use crate::attention::QUERIES;
 use crate::attention::product::Rows;
 use crate::attention::tile::{Bias, Running};
+use half::bf16;
 
 /// A part of a matrix: `n` rows of `width` values.
 #[derive(Clone, Copy)]
 pub(super) struct Part<'a> {
-    pub rows: Rows<'a>,
+    pub rows: Rows<'a, bf16>,
     pub n: usize,
     pub width: usize,
 }
 
 impl<'a> Part<'a> {
-    pub(super) fn row(&self, row: usize) -> &'a [f32] {
+    pub(super) fn row(&self, row: usize) -> &'a [bf16] {
         &self.rows.data[row * self.rows.stride..][..self.width]
     }
 }
@@ -83,7 +84,7 @@ impl ScoreWords<'_> {
     }
 }
 
-/// An instruction set's words and arithmetic. What is packed is rounded to bf16.
+/// An instruction set's words and arithmetic.
 pub(super) trait Operands: Copy + Send + Sync {
     /// Values in one word.
     const PER_WORD: usize;
@@ -91,6 +92,9 @@ pub(super) trait Operands: Copy + Send + Sync {
     const SCORE_UNIT: f32;
 
     fn isa(self) -> Isa;
+
+    /// `y = ⌊x⌉`, of one length.
+    fn round(self, x: &[f32], y: &mut [bf16]);
 
     /// `words[r][w]` = values of row `r` from column `w · PER_WORD` on; 0 past `width`.
     fn rows(self, x: Part, words: &mut [u32]);

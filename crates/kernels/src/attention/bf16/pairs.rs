@@ -4,16 +4,19 @@
 //! as 0 (see `gemm/x86.rs`).
 
 use super::operands::{Operands, Part, Put, ScoreWords, WordProduct};
-use super::softmax::{as_words, joined, probabilities, softmax};
+use super::softmax::{as_words, probabilities, softmax};
 use crate::Isa;
 use crate::attention::QUERIES;
 use crate::attention::tile::{Bias, Running};
 use crate::gemm::columns16;
 use crate::isa::Avx512Bf16;
+use half::bf16;
 use std::arch::x86_64::*;
 
 /// Words of a register.
 const LANES: usize = 16;
+/// Values of a register.
+const VALUES: usize = 2 * LANES;
 
 #[derive(Clone, Copy)]
 pub(super) struct Pairs(Avx512Bf16);
@@ -32,8 +35,13 @@ impl Operands for Pairs {
         Isa::Avx512Bf16(self.0)
     }
 
-    fn rows(self, x: Part, words: &mut [u32]) {
+    fn round(self, x: &[f32], y: &mut [bf16]) {
         // SAFETY: `self.0` proves `avx512bf16` and all that `Avx512` does.
+        unsafe { round(x, y) }
+    }
+
+    fn rows(self, x: Part, words: &mut [u32]) {
+        // SAFETY: as above.
         unsafe { rows(x, words) }
     }
 
@@ -71,16 +79,27 @@ impl Operands for Pairs {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn round(x: &[f32], y: &mut [bf16]) {
+    assert_eq!(x.len(), y.len());
+    for (x, y) in x.chunks(VALUES).zip(y.chunks_mut(VALUES)) {
+        let (first, second) = x.split_at(x.len().min(LANES));
+        let pairs = as_words(_mm512_cvtne2ps_pbh(load(second), load(first)));
+        if let Some(y) = y.first_chunk_mut::<VALUES>() {
+            // SAFETY: `y` is 32 values.
+            unsafe { _mm512_storeu_si512(y.as_mut_ptr().cast(), pairs) }
+        } else {
+            // SAFETY: the mask stores `y.len()` values.
+            unsafe { _mm512_mask_storeu_epi16(y.as_mut_ptr().cast(), first_values(y.len()), pairs) }
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn rows(x: Part, words: &mut [u32]) {
     let width = x.width.div_ceil(2);
     for (r, words) in words.chunks_exact_mut(width).take(x.n).enumerate() {
-        let (whole, rest) = x.row(r).as_chunks::<{ 2 * LANES }>();
-        for (from, to) in whole.iter().zip(words.as_chunks_mut::<LANES>().0) {
-            let (halves, _) = from.as_chunks::<LANES>();
-            store16(as_words(_mm512_cvtne2ps_pbh(load16(&halves[1]), load16(&halves[0]))), to);
-        }
-        if !rest.is_empty() {
-            store(pairs_of(rest), &mut words[whole.len() * LANES..]);
+        for (from, to) in x.row(r).chunks(VALUES).zip(words.chunks_mut(LANES)) {
+            store(pairs(from), to);
         }
     }
 }
@@ -89,22 +108,18 @@ fn rows(x: Part, words: &mut [u32]) {
 fn steps(x: Part, words: &mut [u32]) {
     let width = x.width.next_multiple_of(LANES);
     for (r, words) in words.chunks_exact_mut(width).take(x.n.div_ceil(2)).enumerate() {
-        let (low, low_rest) = x.row(2 * r).as_chunks::<LANES>();
+        let low = x.row(2 * r).chunks(VALUES);
         let (words, _) = words.as_chunks_mut::<LANES>();
-        let high = if 2 * r + 1 < x.n { x.row(2 * r + 1) } else { &[] };
-        let (high, high_rest) = high.as_chunks::<LANES>();
-        let (whole, rest) = words.split_at_mut(low.len());
-        if high.len() == low.len() {
-            for ((low, high), to) in low.iter().zip(high).zip(whole) {
-                store16(joined(load16(low), load16(high)), to);
+        let odd = 2 * r + 1 < x.n;
+        for ((block, low), words) in low.enumerate().zip(words.chunks_mut(2)) {
+            let high = if odd {
+                pairs(&x.row(2 * r + 1)[block * VALUES..][..low.len()])
+            } else {
+                _mm512_setzero_si512()
+            };
+            for (step, to) in joined(pairs(low), high).into_iter().zip(words) {
+                store16(step, to);
             }
-        } else {
-            for (low, to) in low.iter().zip(whole) {
-                store16(joined(load16(low), _mm512_setzero_ps()), to);
-            }
-        }
-        for to in rest {
-            store16(joined(load(low_rest), load(high_rest)), to);
         }
     }
 }
@@ -116,11 +131,11 @@ fn columns(x: Part, words: &mut [u32]) {
     let (words, _) = words[..width * QUERIES].as_chunks_mut::<QUERIES>();
     for first in (0..QUERIES).step_by(LANES) {
         for (block, words) in words.chunks_mut(LANES).enumerate() {
-            let from = block * 2 * LANES;
-            let to = x.width.min(from + 2 * LANES);
+            let from = block * VALUES;
+            let to = x.width.min(from + VALUES);
             let mut rows = [_mm512_setzero_si512(); LANES];
             for (r, words) in rows.iter_mut().enumerate().take(x.n.saturating_sub(first)) {
-                *words = pairs_of(&x.row(first + r)[from..to]);
+                *words = pairs(&x.row(first + r)[from..to]);
             }
             for (column, words) in columns16(rows).into_iter().zip(words) {
                 store16(column, &mut words.as_chunks_mut().0[first / LANES]);
@@ -129,12 +144,49 @@ fn columns(x: Part, words: &mut [u32]) {
     }
 }
 
-/// At most 32 floats as pairs; zeros after them.
+/// At most 32 values as words; zeros after them.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn pairs_of(x: &[f32]) -> __m512i {
-    let (first, second) = x.split_at(x.len().min(LANES));
-    as_words(_mm512_cvtne2ps_pbh(load(second), load(first)))
+#[target_feature(enable = "avx512f,avx512bw")]
+fn pairs(x: &[bf16]) -> __m512i {
+    if let Some(x) = x.first_chunk::<VALUES>() {
+        // SAFETY: `x` is 32 values.
+        return unsafe { _mm512_loadu_si512(x.as_ptr().cast()) };
+    }
+    // SAFETY: the mask loads `x.len()` values.
+    unsafe { _mm512_maskz_loadu_epi16(first_values(x.len()), x.as_ptr().cast()) }
+}
+
+/// Where the values of [`joined`] come from: value i of `low` is i, of `high` 32 + i.
+const JOINED: [[u16; VALUES]; 2] = {
+    let mut orders = [[0; VALUES]; 2];
+    let mut at = 0;
+    while at < 2 * VALUES {
+        orders[at / VALUES][at % VALUES] = (at / 2 + at % 2 * VALUES) as u16;
+        at += 1;
+    }
+    orders
+};
+
+/// The words of `low[i]` and `high[i]`: the first 16, and the others.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn joined(low: __m512i, high: __m512i) -> [__m512i; 2] {
+    // SAFETY: each order is 512 bits.
+    let orders = unsafe {
+        [
+            _mm512_loadu_si512(JOINED[0].as_ptr().cast()),
+            _mm512_loadu_si512(JOINED[1].as_ptr().cast()),
+        ]
+    };
+    [
+        _mm512_permutex2var_epi16(low, orders[0], high),
+        _mm512_permutex2var_epi16(low, orders[1], high),
+    ]
+}
+
+#[inline(always)]
+fn first_values(n: usize) -> __mmask32 {
+    ((1u64 << n) - 1) as __mmask32
 }
 
 /// At most 16 floats; zeros after them.
@@ -148,13 +200,6 @@ fn load(x: &[f32]) -> __m512 {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load16(x: &[f32; LANES]) -> __m512 {
-    // SAFETY: `x` is 16 floats.
-    unsafe { _mm512_loadu_ps(x.as_ptr()) }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
 fn store16(words: __m512i, to: &mut [u32; LANES]) {
     // SAFETY: `to` is 16 words.
     unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), words) }
@@ -164,7 +209,10 @@ fn store16(words: __m512i, to: &mut [u32; LANES]) {
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn store(words: __m512i, to: &mut [u32]) {
-    assert!(to.len() <= LANES);
+    // A store with a mask costs many times what another does.
+    if let Some(to) = to.first_chunk_mut() {
+        return store16(words, to);
+    }
     // SAFETY: the mask stores `to.len()` words.
     unsafe { _mm512_mask_storeu_epi32(to.as_mut_ptr().cast(), first_lanes(to.len()), words) }
 }

@@ -1,4 +1,4 @@
-//! Words of one f32 that was rounded to bf16, and f32 arithmetic: for sets without products of bf16.
+//! Words of one f32 that holds a bf16, and f32 arithmetic: for sets without products of bf16.
 
 use super::operands::{Operands, Part, Put, ScoreWords, WordProduct};
 use crate::Isa;
@@ -7,8 +7,9 @@ use crate::attention::product::{Product, Rows, Scalars, Store, product};
 use crate::attention::scratch::{as_floats, as_floats_mut};
 use crate::attention::tile::{Bias, Head, Running, probabilities, scale, softmax_step};
 use crate::attention::transpose::transpose;
-use crate::gemm::round;
 use crate::simd::shells;
+use crate::value::Value;
+use half::bf16;
 
 #[derive(Clone, Copy)]
 pub(super) struct Rounded(Isa);
@@ -27,19 +28,21 @@ impl Operands for Rounded {
         self.0
     }
 
+    fn round(self, x: &[f32], y: &mut [bf16]) {
+        round_row(self.0, x, y);
+    }
+
     fn rows(self, x: Part, words: &mut [u32]) {
-        round_rows(self.0, x, x.width, words);
+        widen_rows(self.0, x, x.width, words);
     }
 
     fn steps(self, x: Part, words: &mut [u32]) {
-        round_rows(self.0, x, x.width.next_multiple_of(16), words);
+        widen_rows(self.0, x, x.width.next_multiple_of(16), words);
     }
 
     fn columns(self, x: Part, words: &mut [u32]) {
         let head = Head { data: x.rows.data, stride: x.rows.stride, head_dim: x.width };
-        let words = &mut words[..x.width * QUERIES];
-        transpose(self.0, head, 0, x.n, 1.0, as_floats_mut(words));
-        round_words(self.0, words);
+        transpose(self.0, head, 0, x.n, 1.0, as_floats_mut(&mut words[..x.width * QUERIES]));
     }
 
     fn product(self, x: WordProduct, c: &mut [f32]) {
@@ -64,7 +67,7 @@ impl Operands for Rounded {
 
     fn softmax(self, scores: &mut [f32], bias: Bias, running: &mut Running, p: &mut [u32]) {
         softmax_step(self.0, scores, bias, running);
-        self.steps(tile(scores), p);
+        round_tile(self.0, scores, p);
     }
 
     fn probabilities(
@@ -75,38 +78,41 @@ impl Operands for Rounded {
         words: ScoreWords,
     ) {
         probabilities(self.0, scores, dp, bias, lse, delta);
-        self.rows(tile(scores), words.p_rows);
-        self.rows(tile(dp), words.ds_rows);
-        self.steps(tile(dp), words.ds_steps);
+        round_tile(self.0, scores, words.p_rows);
+        round_tile(self.0, dp, words.ds_rows);
+        round_tile(self.0, dp, words.ds_steps);
     }
 }
 
-/// A tile of scores, to be packed.
-fn tile(scores: &[f32]) -> Part<'_> {
-    let rows = Rows { data: scores, stride: QUERIES };
-    Part { rows, n: scores.len() / QUERIES, width: QUERIES }
-}
-
 shells! {
-    /// Each row of `x` rounded, then zeros up to `width`.
-    fn round_rows(x: Part, width: usize, words: &mut [u32]) = round_rows_body;
-    fn round_words(words: &mut [u32]) = round_words_body;
+    /// Each row of `x`, then zeros up to `width`.
+    fn widen_rows(x: Part, width: usize, words: &mut [u32]) = widen_rows_body;
+    fn round_row(x: &[f32], y: &mut [bf16]) = round_row_body;
+    /// A tile of scores, rounded: its rows and its steps are the same words.
+    fn round_tile(scores: &[f32], words: &mut [u32]) = round_tile_body;
 }
 
 #[inline(always)]
-fn round_rows_body(x: Part, width: usize, words: &mut [u32]) {
+fn widen_rows_body(x: Part, width: usize, words: &mut [u32]) {
     for (r, words) in words.chunks_exact_mut(width).take(x.n).enumerate() {
         let (words, padding) = words.split_at_mut(x.width);
         for (word, value) in words.iter_mut().zip(x.row(r)) {
-            *word = round(value.to_bits());
+            *word = value.widen().to_bits();
         }
         padding.fill(0);
     }
 }
 
 #[inline(always)]
-fn round_words_body(words: &mut [u32]) {
-    for word in words {
-        *word = round(*word);
+fn round_row_body(x: &[f32], y: &mut [bf16]) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = Value::round(x);
+    }
+}
+
+#[inline(always)]
+fn round_tile_body(scores: &[f32], words: &mut [u32]) {
+    for (word, &score) in words.iter_mut().zip(scores) {
+        *word = bf16::round(score).widen().to_bits();
     }
 }

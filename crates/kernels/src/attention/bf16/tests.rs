@@ -1,21 +1,18 @@
 //! bf16 products against plain loops in f64 on the same rounded operands, on every instruction set.
 //!
-//! What may differ is the rounding of p and ds to bf16, at most 2⁻⁸ of each: so each value has a bound
-//! of its own, 2⁻⁸ of the sum of its absolute terms, and a little more for f32.
+//! What may differ is the rounding of p, ds and out to bf16, at most 2⁻⁸ of each: so each value has a
+//! bound of its own, 2⁻⁸ of the sum of its absolute terms, and a little more for f32.
 
 use crate::Isa;
 use crate::attention::tests::{Case, Data, Results, cases, data, fused, naive};
-use crate::gemm::{Precision, round};
+use crate::gemm::Precision;
+use crate::testing::{rounded, widened};
 
 /// Half a unit in the last of a bf16's 8 places.
 const HALF_ULP: f64 = 1.0 / 256.0;
 
-fn rounded(x: &[f32]) -> Vec<f32> {
-    x.iter().map(|x| f32::from_bits(round(x.to_bits()))).collect()
-}
-
-/// How far each value may be off, where p is off by [`HALF_ULP`] in forward's and backward's sums, δ
-/// by what that makes of `out`, and ds by another [`HALF_ULP`].
+/// How far each value may be off, where p is off by [`HALF_ULP`] in forward's and backward's sums, out
+/// by another, δ by what these make of it, and ds by one more.
 fn bounds(case: &Case, data: &Data, want: &Results<f64>) -> Results<f64> {
     let (shape, d, (heads, kv_heads)) = (case.shape(), case.head_dim, case.heads);
     let zeros = |x: &[f64]| vec![0.0; x.len()];
@@ -49,7 +46,13 @@ fn bounds(case: &Case, data: &Data, want: &Results<f64>) -> Results<f64> {
                 }
             }
             let delta: f64 = rows.iter().map(|(_, p, dp)| p * dp).sum();
-            let delta_off: f64 = rows.iter().map(|(_, p, dp)| HALF_ULP * p * dp.abs()).sum();
+            let mut delta_off: f64 = rows.iter().map(|(_, p, dp)| HALF_ULP * p * dp.abs()).sum();
+            let out = b.out[at_q..][..d].iter_mut().zip(&want.out[at_q..][..d]);
+            for ((off, out), dout) in out.zip(dout) {
+                let rounding = HALF_ULP * (out.abs() + *off);
+                *off += rounding;
+                delta_off += rounding * dout.abs() as f64;
+            }
             for &(at, p, dp) in &rows {
                 let ds = p * (dp - delta);
                 let off =
@@ -77,7 +80,7 @@ fn ratio(got: &[f32], want: &[f64], bound: &[f64], slack: f64) -> f64 {
 }
 
 #[test]
-fn forward_and_backward_differ_from_f64_by_the_rounding_of_p_and_ds() {
+fn forward_and_backward_differ_from_f64_by_the_rounding_of_p_ds_and_out() {
     let more = [8, 16, 33, 64, 79, 96, 127].map(|head_dim| Case {
         name: "head size",
         heads: (6, 2),
@@ -89,11 +92,12 @@ fn forward_and_backward_differ_from_f64_by_the_rounding_of_p_and_ds() {
     });
     for case in cases().into_iter().chain(more) {
         let exact = data(&case);
+        let narrow = |x: &[f32]| widened(&rounded(x));
         let operands = Data {
-            q: rounded(&exact.q),
-            k: rounded(&exact.k),
-            v: rounded(&exact.v),
-            dout: rounded(&exact.dout),
+            q: narrow(&exact.q),
+            k: narrow(&exact.k),
+            v: narrow(&exact.v),
+            dout: narrow(&exact.dout),
         };
         let want = naive(&case, &operands);
         let bound = bounds(&case, &operands, &want);
