@@ -14,6 +14,8 @@ mod neon;
 mod output;
 mod pack;
 #[cfg(test)]
+mod packed_tests;
+#[cfg(test)]
 mod rounded_tests;
 mod source;
 mod task;
