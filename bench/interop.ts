@@ -1,5 +1,5 @@
 // `interop`: what both runs leave, loaded by the Python world: the full model in Transformers, the adapter in PEFT, the
-// tokenizers in AutoTokenizer, the event files in TensorBoard's own reader, weights in 4 bits in
+// tokenizers in AutoTokenizer, the event files in TensorBoard's own reader, weights in 4 and 8 bits in
 // bitsandbytes. Scripts: `bench/interop/*.py`.
 // The runs are those of `examples/`, on their stand-ins, with steps large enough to be felt.
 
@@ -249,30 +249,47 @@ async function* grownRun(world: Case): AsyncGenerator<Line> {
   yield* sameTokens(world, 'its tokenizer in AutoTokenizer, with [PAD] as a new token', output)
 }
 
+/** Ways to keep the weights, each with the script that knows it. */
+const packings = [
+  ...(['nf4', 'fp4'] as const).flatMap((type) =>
+    [false, true].map((double) => ({
+      name: `${type} in bitsandbytes, ${double ? 'nested' : 'plain'} maxima`,
+      script: 'packed.py',
+      quantization: {
+        load_in_4bit: true,
+        bnb_4bit_quant_type: type,
+        bnb_4bit_use_double_quant: double,
+      },
+    })),
+  ),
+  { name: 'int8 in bitsandbytes', script: 'packed_int8.py', quantization: { load_in_8bit: true } },
+]
+
 /** The cache of quantised weights: a file of bitsandbytes' form, beside what bitsandbytes makes of the same weights. */
 async function* packedRun({ engine, python, folder, log }: Case): AsyncGenerator<Line> {
   const model = join(standins, 'mpt')
-  const kinds = (['nf4', 'fp4'] as const).flatMap((type) => [false, true].map((double) => ({ type, double })))
-  for (const { type, double } of kinds) {
-    log(`interop: weights in ${type}, double quantisation ${double}`)
-    const quantization = {
-      load_in_4bit: true,
-      bnb_4bit_quant_type: type,
-      bnb_4bit_use_double_quant: double,
-    }
+  for (const [at, { name, script: of, quantization }] of packings.entries()) {
+    log(`interop: weights in ${name}`)
     const given = { model_name_or_path: model, lora: {}, quantization, quantized_cache_dir: folder }
     const session = engine.openSession(JSON.stringify(engineOptions(resolveValues(given).config)))
     const { quantizedCache } = JSON.parse(unwrap(await session.load()).json) as SessionInfo
     await session.close()
-    const out = join(folder, `packed-${type}-${double}`)
-    const words = [script('packed.py'), model, quantizedCache?.path ?? '', out]
-    const [found] = jsonLines<{ compared: number; equal: number; absmax: number }>(
+    const words = [script(of), model, quantizedCache?.path ?? '', join(folder, `packed-${at}`)]
+    // `absmax`: how far nested maxima are from those of bitsandbytes.
+    const [found] = jsonLines<{ compared: number; equal: number; absmax?: number }>(
       await outputOf(python, words),
     )
     const [value, limit] = [found?.equal ?? 0, found?.compared ?? 0]
-    const fault = value === limit && limit > 0 && (found?.absmax ?? 1) < 0.01 ? null : 'they differ'
-    const name = `weights in ${type} in bitsandbytes, ${double ? 'nested' : 'plain'} maxima`
-    yield figure({ bench, case: name, value, unit: 'weights', limit, limitName: 'written', fault })
+    const fault = value === limit && limit > 0 && (found?.absmax ?? 0) < 0.01 ? null : 'they differ'
+    yield figure({
+      bench,
+      case: `weights in ${name}`,
+      value,
+      unit: 'weights',
+      limit,
+      limitName: 'written',
+      fault,
+    })
   }
 }
 

@@ -23,9 +23,17 @@ test('what has no effect is said once', (t) => {
   t.deepEqual(said('--logging_dir', 'runs', '--report_to', 'tensorboard'), [])
   t.is(said('--lr_scheduler_type', 'constant', '--warmup_ratio', '0.1').length, 1)
   t.is(said('--warmup_steps', '3', '--warmup_ratio', '0.1').length, 1)
-  t.deepEqual(said('--bnb_4bit_quant_type', 'nf4'), ['quantization has no effect: load_in_4bit is not true'])
+  t.deepEqual(said('--bnb_4bit_quant_type', 'nf4'), [
+    'quantization has no effect: neither load_in_4bit nor load_in_8bit is true',
+  ])
   t.deepEqual(said('--bf16', '--load_in_4bit', '--lora_r', '4'), [
     'bf16 has no effect: bnb_4bit_compute_dtype float32 decides',
+  ])
+  const int8 = ['--bf16', '--load_in_8bit', '--lora_r', '4']
+  t.deepEqual(said(...int8), [])
+  t.deepEqual(said(...int8, '--bnb_4bit_quant_type', 'nf4', '--llm_int8_threshold', '6'), [
+    '--llm_int8_threshold has no effect: products use the unpacked weights, and activations are never quantised',
+    'bnb_4bit_quant_type has no effect with load_in_8bit',
   ])
 })
 
@@ -45,8 +53,8 @@ test('what is not offered says what to use', (t) => {
   const cases: [string[], RegExp][] = [
     [['--fp16'], /Use bf16 true/],
     [['--fp16', '--bf16'], /Keep bf16/],
-    [['--load_in_4bit', '--load_in_8bit', '--lora_r', '4'], /Keep load_in_4bit/],
-    [['--load_in_8bit'], /load_in_8bit/],
+    [['--load_in_4bit', '--load_in_8bit', '--lora_r', '4'], /Keep one of the two/],
+    [['--load_in_8bit', 'true'], /section lora.*load_in_8bit/],
     [['--load_in_4bit', 'true'], /section lora/],
     [
       ['--load_in_4bit', '--lora_r', '4', '--bnb_4bit_quant_type', 'nf4', '--bnb_4bit_compute_dtype', 'fp16'],

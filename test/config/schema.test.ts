@@ -112,6 +112,7 @@ test('4-bit weights get what BitsAndBytesConfig says', (t) => {
   t.like(optionsOf({}), { quantization: null, computeDtype: 'bf16' })
   const four = { load_in_4bit: true, bnb_4bit_quant_type: 'nf4' }
   t.deepEqual(optionsOf(four).quantization, {
+    kind: 'fourBits',
     quantType: 'nf4',
     doubleQuant: false,
     blockSize: 64,
@@ -127,6 +128,17 @@ test('4-bit weights get what BitsAndBytesConfig says', (t) => {
   )
   t.is(optionsOf(four).computeDtype, 'f32')
   t.is(optionsOf({ ...four, bnb_4bit_compute_dtype: 'bfloat16' }).computeDtype, 'bf16')
+})
+
+test('int8 weights get what BitsAndBytesConfig says, and bf16 says what they are multiplied in', (t) => {
+  const quantization = { load_in_8bit: true, llm_int8_skip_modules: ['o_proj'] }
+  const of = (bf16: boolean) =>
+    engineOptions(ConfigSchema.parse({ model_name_or_path: 'm', bf16, lora: {}, quantization }))
+  t.deepEqual(of(true).quantization, { kind: 'int8', skipModules: ['o_proj'] })
+  t.deepEqual(
+    [of(true), of(false)].map((options) => options.computeDtype),
+    ['bf16', 'f32'],
+  )
 })
 
 test('sizes are read in powers of 1024 and of 1000', (t) => {

@@ -52,8 +52,10 @@ test('MPT-30B: parameters, and what fits', async (t) => {
     allParams: 29_957_200_896 + 220_200_960,
     vocabSize: 50_432,
     countedFrom: 'config',
-    fits: false,
+    fits: true,
   })
+  const small = await planned({ ...qlora, memory: ['20GiB'] })
+  t.false(small.fits)
   // A bf16 embedding stays in the file; 4.127 bits of every other weight, and the f32 norms.
   t.is(one.mapped.weights, 2 * 50_432 * 7168)
   t.true(Math.abs(one.bytes.weights - one.mapped.weights - 29_595_009_024 * (4.127 / 8)) < 1e7)
@@ -69,6 +71,12 @@ test('FP4 takes the bytes of NF4', async (t) => {
   const quantization = { ...qlora.quantization, bnb_4bit_quant_type: 'fp4' }
   const [{ bytes: nf4 }, { bytes: fp4 }] = [await planned(qlora), await planned({ ...qlora, quantization })]
   t.deepEqual(fp4, nf4)
+})
+
+test('int8 takes a byte of each weight', async (t) => {
+  const { bytes, mapped } = await planned({ ...qlora, quantization: { load_in_8bit: true } })
+  // And an f32 of each row, and the f32 norms.
+  t.true(Math.abs(bytes.weights - mapped.weights - (29_595_009_024 + 4 * 48 * 9 * 7168)) < 4e6)
 })
 
 test('BLOOM with its DeepSpeed file: a card beside a host, and this machine', async (t) => {
@@ -92,7 +100,7 @@ test.serial('the program answers in under a second, with exit status 0 or 5', as
     const ended = await runWords([...all, '--memory', memory], engine)
     return { ...ended, ms: performance.now() - started }
   }
-  const tight = await answered('24GiB')
+  const tight = await answered('20GiB')
   const wide = await answered('24GiB,24GiB')
   t.is(tight.status, 5, tight.stderr)
   t.is(wide.status, 0, wide.stderr)

@@ -161,9 +161,9 @@ test('save_embedding_layers says whether the vocabulary goes with the adapter', 
   ])
 })
 
-test('a base in 4 bits grows too', async (t) => {
-  for (const bnb_4bit_quant_type of ['nf4', 'fp4'] as const) {
-    const quantization = { load_in_4bit: true, bnb_4bit_quant_type }
+test('a base in 4 or 8 bits grows too', async (t) => {
+  const four = (['nf4', 'fp4'] as const).map((type) => ({ load_in_4bit: true, bnb_4bit_quant_type: type }))
+  for (const quantization of [...four, { load_in_8bit: true }]) {
     const config = { ...runOf(t, bloom), lora: {}, quantization }
     t.is((await eventsOf(config)).at(-1)?.type, 'done')
     t.is(Object.keys(wholeTensors(config.output_dir)).length, 2)

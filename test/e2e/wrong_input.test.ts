@@ -214,6 +214,13 @@ refused(
   bloom,
 )
 refused(
+  '4 and 8 bits at once',
+  2,
+  [/load_in_8bit and load_in_4bit are both true/],
+  () => ['--load_in_4bit', 'true', '--load_in_8bit', 'true', '--lora', 'true'],
+  bloom,
+)
+refused(
   '4 bits of another kind',
   2,
   [/bnb_4bit_quant_type/, /af4/, /nf4/],

@@ -135,7 +135,7 @@ export const recordedEngine = (answers: Answers = {}): { engine: TrainEngine; as
             vocabSize: 128,
             storedVocabSize: 128,
             maxPositions: 64,
-            stored4bit: null,
+            storedQuantized: null,
             quantizedCache: null,
             unusedTensors: [],
             fingerprint: '0123456789abcdef',

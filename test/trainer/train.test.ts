@@ -83,9 +83,9 @@ test('what the model holds and can, beside what is asked of it, is said once', a
   )
 })
 
-test('where the files hold 4 bits, what the options say otherwise is named', async (t) => {
-  const said = async (doubleQuant: boolean, quantization: object | null) => {
-    const info = { stored4bit: { tensors: 7, quantType: 'nf4', doubleQuant } } as const
+test('where the files hold quantised weights, what the options say otherwise is named', async (t) => {
+  const said = async (doubleQuant: boolean, quantization: object | null, code: 'nf4' | 'int8' = 'nf4') => {
+    const info = { storedQuantized: { tensors: 7, code, doubleQuant } } as const
     const lora = { r: 2, target_modules: ['q_proj'] }
     const events = await collect(recordedEngine({ info }).engine, { ...base(t), lora, quantization })
     return ofType(events, 'notice').map(({ message }) => message)
@@ -101,13 +101,24 @@ test('where the files hold 4 bits, what the options say otherwise is named', asy
   t.deepEqual(await said(true, { load_in_4bit: true, bnb_4bit_use_double_quant: true }), [
     `${kept}: bnb_4bit_quant_type fp4 has no effect`,
   ])
+  const int8 = { load_in_8bit: true }
+  const rows = "the model's files hold 7 weights in 8 bits (int8), which stay so"
+  t.deepEqual(await said(false, null, 'int8'), [rows])
+  t.deepEqual(await said(false, int8, 'int8'), [])
+  t.deepEqual(await said(false, nf4, 'int8'), [`${rows}: load_in_4bit has no effect`])
+  t.deepEqual(await said(true, int8), [`${kept}: load_in_8bit has no effect`])
 })
 
-test('where the weights in 4 bits came from, or are kept, is said', async (t) => {
-  const said = async (outcome: 'read' | 'written' | 'failed', reason: string | null = null, removed = 0) => {
+test('where the quantised weights came from, or are kept, is said', async (t) => {
+  const said = async (
+    outcome: 'read' | 'written' | 'failed',
+    reason: string | null = null,
+    removed = 0,
+    more: object = {},
+  ) => {
     const cache = { path: '/kept', bytes: 3 << 20, outcome, reason, removed, removedBytes: removed << 20 }
     const info = { quantizedCache: cache }
-    const events = await collect(recordedEngine({ info }).engine, base(t))
+    const events = await collect(recordedEngine({ info }).engine, { ...base(t), ...more })
     return ofType(events, 'notice').map(({ message }) => message)
   }
   const weights = 'the weights in 4 bits (3.0 MiB)'
@@ -123,6 +134,8 @@ test('where the weights in 4 bits came from, or are kept, is said', async (t) =>
   t.deepEqual(await said('failed', 'disk full'), [
     `${weights} could not be kept for the next start: disk full`,
   ])
+  const int8 = { lora: { r: 2, target_modules: ['q_proj'] }, quantization: { load_in_8bit: true } }
+  t.deepEqual(await said('read', null, 0, int8), ['the weights in 8 bits (3.0 MiB) come from /kept'])
 })
 
 test('each row is trained on once in an epoch, in an order of its own each epoch', async (t) => {

@@ -30,15 +30,18 @@ export const methodOf = ({ lora }: Config): Method =>
 const BLOCK_SIZE = 64
 
 /** How the frozen linears are kept: null as they are stored. */
-export const quantizationOf = ({ quantization }: Config): Quantization | null =>
-  quantization?.load_in_4bit === true
-    ? {
-        quantType: quantization.bnb_4bit_quant_type,
-        doubleQuant: quantization.bnb_4bit_use_double_quant,
-        blockSize: BLOCK_SIZE,
-        skipModules: quantization.llm_int8_skip_modules ?? [],
-      }
-    : null
+export const quantizationOf = ({ quantization }: Config): Quantization | null => {
+  const skipModules = quantization?.llm_int8_skip_modules ?? []
+  if (quantization?.load_in_4bit === true)
+    return {
+      kind: 'fourBits',
+      quantType: quantization.bnb_4bit_quant_type,
+      doubleQuant: quantization.bnb_4bit_use_double_quant,
+      blockSize: BLOCK_SIZE,
+      skipModules,
+    }
+  return quantization?.load_in_8bit === true ? { kind: 'int8', skipModules } : null
+}
 
 /** Where they are kept between starts: null nowhere, a null folder in the user's cache. */
 const quantizedCacheOf = ({ quantized_cache_dir: dir }: Config): EngineOptions['quantizedCache'] =>

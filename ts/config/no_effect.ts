@@ -162,9 +162,12 @@ export const noEffect: ReadonlyMap<string, NoEffect> = new Map<string, NoEffect>
   neutral('lora.loftq_config', [null, {}], 'Leave it out.'),
   neutral('lora.trainable_token_indices', [null], 'Train whole embeddings by modules_to_save.'),
 
-  ...plain('it belongs to LLM.int8()', 'quantization.llm_int8_threshold'),
-  ...plain('it belongs to LLM.int8()', 'quantization.llm_int8_enable_fp32_cpu_offload'),
-  ...plain('it belongs to LLM.int8()', 'quantization.llm_int8_has_fp16_weight'),
+  ...plain(
+    'products use the unpacked weights, and activations are never quantised',
+    'quantization.llm_int8_threshold',
+  ),
+  ...plain('there is one device', 'quantization.llm_int8_enable_fp32_cpu_offload'),
+  neutral('quantization.llm_int8_has_fp16_weight', [false], 'Leave it out: the weights are kept in int8.'),
   ...plain('4-bit codes are stored as bytes', 'quantization.bnb_4bit_quant_storage'),
   ...plain('the options say it', 'quantization.quant_method'),
 ])

@@ -27,30 +27,35 @@ export const lasting: readonly Rule[] = [
     option: 'quantization.load_in_8bit',
     when: ({ quantization: q }) => q?.load_in_8bit === true && q.load_in_4bit,
     say: () => 'load_in_8bit and load_in_4bit are both true, and a weight is kept in one way',
-    hint: 'Keep load_in_4bit and leave load_in_8bit out, which is not offered.',
+    hint: 'Keep one of the two and leave the other out.',
     refuse: true,
   },
   {
     option: 'quantization',
     when: ({ quantization: q }) => q !== null && !q.load_in_4bit && !q.load_in_8bit,
-    say: () => 'quantization has no effect: load_in_4bit is not true',
+    say: () => 'quantization has no effect: neither load_in_4bit nor load_in_8bit is true',
     hint: '',
     refuse: false,
   },
-  {
-    option: 'quantization.load_in_8bit',
-    when: ({ quantization }) => quantization?.load_in_8bit === true,
-    say: () => 'load_in_8bit is not offered',
-    hint: 'Leave load_in_8bit out.',
-    refuse: true,
-  },
-  {
-    option: 'quantization.load_in_4bit',
-    when: ({ lora, quantization }) => quantization?.load_in_4bit === true && lora === null,
-    say: () => 'load_in_4bit needs a section lora: weights in 4 bits are not trained',
-    hint: 'Give a section lora, such as --lora.r 16, or leave load_in_4bit out.',
-    refuse: true,
-  },
+  ...([4, 8] as const).map((bits): Rule => {
+    const option = `load_in_${bits}bit` as const
+    return {
+      option: `quantization.${option}`,
+      when: ({ lora, quantization }) => quantization?.[option] === true && lora === null,
+      say: () => `${option} needs a section lora: weights in ${bits} bits are not trained`,
+      hint: `Give a section lora, such as --lora.r 16, or leave ${option} out.`,
+      refuse: true,
+    }
+  }),
+  ...(['bnb_4bit_quant_type', 'bnb_4bit_use_double_quant', 'bnb_4bit_compute_dtype'] as const).map(
+    (option): Rule => ({
+      option: `quantization.${option}`,
+      when: ({ quantization: q }) => q?.load_in_8bit === true && !q.load_in_4bit,
+      say: () => `${option} has no effect with load_in_8bit`,
+      hint: '',
+      refuse: false,
+    }),
+  ),
   {
     option: 'quantization.bnb_4bit_compute_dtype',
     when: ({ quantization: q }) => q?.load_in_4bit === true && q.bnb_4bit_compute_dtype === 'float16',

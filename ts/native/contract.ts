@@ -125,13 +125,16 @@ export type Method =
       useRslora: boolean
     }
 
-/** Linears of the blocks kept in 4 bits, without those that skipModules names. */
-export interface Quantization {
-  quantType: 'nf4' | 'fp4'
-  doubleQuant: boolean
-  blockSize: number
-  skipModules: string[]
-}
+/** Linears of the blocks kept in 4 or 8 bits, without those that skipModules names. */
+export type Quantization =
+  | {
+      kind: 'fourBits'
+      quantType: 'nf4' | 'fp4'
+      doubleQuant: boolean
+      blockSize: number
+      skipModules: string[]
+    }
+  | { kind: 'int8'; skipModules: string[] }
 
 /** AdamW. */
 export interface OptimizerOptions {
@@ -244,8 +247,8 @@ export interface SessionInfo {
   storedVocabSize: number
   maxPositions: number
   linearModules: string[]
-  /** How weights are quantised that the files hold in 4 bits. */
-  stored4bit: { tensors: number; quantType: Quantization['quantType']; doubleQuant: boolean } | null
+  /** How weights are quantised that the files hold in 4 or 8 bits. */
+  storedQuantized: { tensors: number; code: 'nf4' | 'fp4' | 'int8'; doubleQuant: boolean } | null
   /** Where quantised weights came from, or are kept; null where there are none to keep. */
   quantizedCache: {
     path: string

@@ -121,8 +121,8 @@ export const recordEvent = (record: RunRecord, event: TrainEvent): void => {
 
 /** `SmolLM2-135M · QLoRA, r 16` */
 const titleOf = ({ model_name_or_path: model, lora, quantization }: Config): string => {
-  const method =
-    lora === null ? 'full fine-tuning' : `${quantization?.load_in_4bit ? 'QLoRA' : 'LoRA'}, r ${lora.r}`
+  const adapter = quantization?.load_in_4bit ? 'QLoRA' : quantization?.load_in_8bit ? 'LoRA on int8' : 'LoRA'
+  const method = lora === null ? 'full fine-tuning' : `${adapter}, r ${lora.r}`
   // The last two parts: a hub id has two, and a folder may be called just `model`.
   const name = model.split(/[\\/]/).filter((part) => part !== '' && !/^\.+$/.test(part))
   return `${name.slice(-2).join('/')} · ${method}`

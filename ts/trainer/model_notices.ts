@@ -11,31 +11,44 @@ interface Data {
   vocabulary: { vocabRows?: number | null } | null
 }
 
-/** Where the files hold weights in 4 bits, they decide; what the options say otherwise is named. */
-const stored4bitNotices = ({ stored4bit }: SessionInfo, { quantization }: Config): string[] => {
-  if (stored4bit === null) return []
-  const { tensors, quantType, doubleQuant } = stored4bit
-  const kept = `the model's files hold ${tensors} weights in 4 bits (${quantType.toUpperCase()}, double quantisation ${doubleQuant ? 'on' : 'off'}), which stay so`
-  if (quantization?.load_in_4bit !== true) return [kept]
-  const {
-    bnb_4bit_quant_type: type,
-    bnb_4bit_use_double_quant: asked,
-    llm_int8_skip_modules: skipped,
-  } = quantization
+/** Where the files hold quantised weights, they decide; what the options say otherwise is named. */
+const storedNotices = ({ storedQuantized: stored }: SessionInfo, { quantization }: Config): string[] => {
+  if (stored === null) return []
+  const { tensors, code, doubleQuant } = stored
+  const how =
+    code === 'int8'
+      ? '8 bits (int8)'
+      : `4 bits (${code.toUpperCase()}, double quantisation ${doubleQuant ? 'on' : 'off'})`
+  const kept = `the model's files hold ${tensors} weights in ${how}, which stay so`
+  if (quantization === null || !(quantization.load_in_4bit || quantization.load_in_8bit)) return [kept]
   const differ = [
-    ...(type === quantType ? [] : [`bnb_4bit_quant_type ${type}`]),
-    ...(asked === doubleQuant ? [] : [`bnb_4bit_use_double_quant ${asked}`]),
-    ...(skipped === null ? [] : ['llm_int8_skip_modules']),
+    ...otherThan(stored, quantization),
+    ...(quantization.llm_int8_skip_modules === null ? [] : ['llm_int8_skip_modules']),
   ]
   return differ.length === 0 ? [] : [`${kept}: ${differ.join(' and ')} has no effect`]
 }
 
-/** Where the weights in 4 bits came from, or are kept for the next start. */
-const cacheNotices = ({ quantizedCache }: SessionInfo): string[] => {
+/** What is asked for and is not what the files hold. */
+const otherThan = (
+  { code, doubleQuant }: NonNullable<SessionInfo['storedQuantized']>,
+  asked: NonNullable<Config['quantization']>,
+): string[] => {
+  if (asked.load_in_8bit) return code === 'int8' ? [] : ['load_in_8bit']
+  if (code === 'int8') return ['load_in_4bit']
+  const { bnb_4bit_quant_type: type, bnb_4bit_use_double_quant: nested } = asked
+  return [
+    ...(type === code ? [] : [`bnb_4bit_quant_type ${type}`]),
+    ...(nested === doubleQuant ? [] : [`bnb_4bit_use_double_quant ${nested}`]),
+  ]
+}
+
+/** Where the quantised weights came from, or are kept for the next start. */
+const cacheNotices = ({ quantizedCache }: SessionInfo, { quantization }: Config): string[] => {
   if (quantizedCache === null) return []
   const { path, bytes, outcome, reason, removed, removedBytes } = quantizedCache
   const old = removed === 1 ? '1 old entry' : `${removed} old entries`
-  const weights = `the weights in 4 bits (${formatBytes(bytes)})`
+  const bits = quantization?.load_in_8bit === true ? 8 : 4
+  const weights = `the weights in ${bits} bits (${formatBytes(bytes)})`
   return [
     match(outcome)
       .with('read', () => `${weights} come from ${path}`)
@@ -61,8 +74,8 @@ export const modelNotices = (
   const grew = `the vocabulary grows from ${storedVocabSize} rows to ${vocabSize}; the new ones are the mean of the old`
   const hasRoom = `the new token takes a free row: the model has ${vocabSize}`
   return [
-    ...stored4bitNotices(model, config),
-    ...cacheNotices(model),
+    ...storedNotices(model, config),
+    ...cacheNotices(model, config),
     ...(typeof vocabulary?.vocabRows !== 'number' ? [] : [vocabSize > storedVocabSize ? grew : hasRoom]),
     ...(unused.length === 0
       ? []

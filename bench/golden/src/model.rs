@@ -57,7 +57,7 @@ pub(crate) fn check(dir: &Path) -> Result<Report, Error> {
 /// quantisation; all else as it is.
 pub(crate) fn targets_in_nf4(model: &Model) -> QuantizationOptions {
     let kept = model.block_linears().filter(|linear| linear.lora.is_none());
-    QuantizationOptions {
+    QuantizationOptions::FourBits {
         quant_type: QuantType::Nf4,
         double_quant: true,
         block_size: 64,

@@ -66,7 +66,8 @@ fn options() -> Value {
             "targetModules": "all-linear", "bias": "none", "modulesToSave": [],
         },
         "quantization": {
-            "quantType": "nf4", "doubleQuant": true, "blockSize": 64, "skipModules": [],
+            "kind": "fourBits", "quantType": "nf4", "doubleQuant": true, "blockSize": 64,
+            "skipModules": [],
         },
         "optimizer": {
             "kind": "adamw", "paged": false, "stateDir": null, "beta1": 0.9, "beta2": 0.999,

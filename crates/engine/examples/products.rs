@@ -1,10 +1,10 @@
 //! Times one matrix product at a time, ours or candle's, whichever a line of stdin asks for: so that who starts
 //! this program and PyTorch can take them in turn. Compares no values.
 //!
-//! A line is `NAME ROWS OUTPUTS INPUTS SECONDS`, NAME one of `ours-f32`, `ours-bf16`, `ours-nf4`, `candle-f32`
-//! (`y = x · wᵀ`) and `ours-bf16-dx`, `ours-nf4-dx` (`dx = dy · w`). Its answer is a line of JSON: the best and the
-//! median of the repetitions that fit SECONDS, and of one at least. As in training, x, y, dx and dy are f32
-//! and a weight is bf16 or NF4 where the product is; `ours-f32` and candle have f32 weights.
+//! A line is `NAME ROWS OUTPUTS INPUTS SECONDS`, NAME one of `ours-f32`, `ours-bf16`, `ours-nf4`, `ours-int8`,
+//! `candle-f32` (`y = x · wᵀ`) and `ours-bf16-dx`, `ours-nf4-dx`, `ours-int8-dx` (`dx = dy · w`). Its answer is a
+//! line of JSON: the best and the median of the repetitions that fit SECONDS, and of one at least. As in training,
+//! x, y, dx and dy are f32 and a weight is bf16, NF4 or int8 where the product is bf16; `ours-f32` and candle have f32 weights.
 //!
 //! Shapes: x, dx `[ROWS, INPUTS]` · y, dy `[ROWS, OUTPUTS]` · w `[OUTPUTS, INPUTS]`.
 
@@ -12,6 +12,7 @@ use candle_core::{Device, Tensor};
 use half::bf16;
 use kernels::Isa;
 use kernels::gemm::{Elements, Mat, Precision, Store, gemm};
+use kernels::int8::{self, Int8Rows};
 use kernels::nf4::{self, Codec, NESTED_BLOCK_SIZE, Nf4Blocks, QuantType, Scales};
 use std::time::Instant;
 
@@ -68,6 +69,7 @@ struct Operands {
     w: Vec<f32>,
     half: Vec<bf16>,
     packed: Packed,
+    rows: Rows,
     candle: (Tensor, Tensor),
 }
 
@@ -97,6 +99,25 @@ impl Packed {
     }
 }
 
+/// A weight in int8.
+struct Rows {
+    codes: Vec<i8>,
+    absmax: Vec<f32>,
+}
+
+impl Rows {
+    fn of(isa: Isa, w: &[f32], rows: usize) -> Rows {
+        let (mut codes, mut absmax) = (vec![0; w.len()], vec![0.0; rows]);
+        int8::quantize(isa, Elements::F32(w), &mut codes, &mut absmax);
+        Rows { codes, absmax }
+    }
+
+    fn elements(&self) -> Elements<'_> {
+        let cols = self.codes.len() / self.absmax.len();
+        Elements::Int8(Int8Rows::new(&self.codes, &self.absmax, cols))
+    }
+}
+
 impl Operands {
     fn new(shape: Shape) -> Operands {
         let Shape { rows, outputs, inputs } = shape;
@@ -106,12 +127,13 @@ impl Operands {
         let (x, dy, w) = (values(rows * inputs), values(rows * outputs), values(outputs * inputs));
         let half = w.iter().map(|&w| bf16::from_f32(w)).collect();
         let packed = Packed::of(Isa::best(), &w);
+        let int8 = Rows::of(Isa::best(), &w, outputs);
         let tensor = |values: &[f32], dims: [usize; 2]| {
             Tensor::from_slice(values, &dims, &Device::Cpu)
                 .expect("as many values as the shape has")
         };
         let candle = (tensor(&x, [rows, inputs]), tensor(&w, [outputs, inputs]));
-        Operands { shape, x, dy, w, half, packed, candle }
+        Operands { shape, x, dy, w, half, packed, rows: int8, candle }
     }
 
     /// The times of repeated products, shortest first; `None` where none has that name.
@@ -128,6 +150,8 @@ impl Operands {
             "ours-nf4" => (Precision::Bf16, x, nf4().t()),
             "ours-bf16-dx" => (Precision::Bf16, dy, weight(Elements::Bf16(&self.half))),
             "ours-nf4-dx" => (Precision::Bf16, dy, nf4()),
+            "ours-int8" => (Precision::Bf16, x, weight(self.rows.elements()).t()),
+            "ours-int8-dx" => (Precision::Bf16, dy, weight(self.rows.elements())),
             _ => return None,
         };
         let mut c = vec![0.0f32; a.rows * b.cols];

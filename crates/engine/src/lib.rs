@@ -11,6 +11,7 @@ pub mod error;
 pub mod families;
 pub mod formats;
 pub mod generate;
+pub mod int8;
 pub mod machine;
 pub mod model;
 pub mod nf4;

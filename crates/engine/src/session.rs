@@ -11,17 +11,17 @@ use crate::generate::{GenerateOptions, generate};
 use crate::machine::{self, DoctorReport};
 use crate::model::adapter::last_names;
 use crate::model::check::{self, Checked};
-use crate::model::quantize::QuantTypeName;
 use crate::model::quantized_cache::CacheReport;
 use crate::model::{
     self, Given, LoadOptions, Loaded, Method, Model, adapter_files, vocabulary, write,
 };
-use crate::nf4::{QuantType, ScaleBits};
+use crate::nf4::ScaleBits;
 use crate::options::{ComputeDtype, EngineOptions, MethodOptions};
 use crate::plan::{Plan, PlanError, plan};
 use crate::signal::Signal;
 use crate::speed;
 use crate::train::{self, StepReport, Trainer};
+use crate::weight::Layout;
 use kernels::Isa;
 use serde::Serialize;
 use serde_json::Value;
@@ -50,8 +50,8 @@ pub struct SessionInfo {
     pub linear_modules: Vec<String>,
     /// The tokens that end a generation, from `generation_config.json`, else `config.json`.
     pub eos_ids: Vec<u32>,
-    /// How weights are quantised that the files hold in 4 bits; None where they hold none.
-    pub stored_4bit: Option<Stored4bit>,
+    /// How weights are quantised that the files hold in few bits; None where they hold none.
+    pub stored_quantized: Option<StoredQuantized>,
     /// Where quantised weights came from, or are kept; None where there are none to keep.
     pub quantized_cache: Option<CacheReport>,
     /// Tensors of the files that no module asked for.
@@ -63,14 +63,13 @@ pub struct SessionInfo {
     pub plan: Plan,
 }
 
-/// Weights that the files hold in 4 bits.
+/// Weights that the files hold in few bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Stored4bit {
+pub struct StoredQuantized {
     pub tensors: usize,
-    /// Of the first.
-    #[serde(with = "QuantTypeName")]
-    pub quant_type: QuantType,
+    /// Of one of them: `nf4`, `fp4` or `int8`.
+    pub code: &'static str,
     /// Of all of them.
     pub double_quant: bool,
 }
@@ -154,7 +153,7 @@ impl Session {
             max_positions: model.spec.max_positions,
             linear_modules: last_names(&linears),
             eos_ids: eos_ids(&files),
-            stored_4bit: stored_4bit(&files),
+            stored_quantized: stored_quantized(&files),
             quantized_cache: cache,
             unused_tensors: model.unused_tensors.clone(),
             threads: rayon::current_num_threads(),
@@ -236,11 +235,15 @@ fn vocab_rows(options: &EngineOptions, files: &ModelFiles) -> Result<usize> {
     vocabulary::rows(options, family, &spec)
 }
 
-fn stored_4bit(files: &ModelFiles) -> Option<Stored4bit> {
-    let quant_type = files.nf4_layouts().next()?.quant_type;
-    let tensors = files.nf4_layouts().count();
-    let double_quant = files.nf4_layouts().all(|layout| layout.scales == ScaleBits::Nested);
-    Some(Stored4bit { tensors, quant_type, double_quant })
+fn stored_quantized(files: &ModelFiles) -> Option<StoredQuantized> {
+    let code = match files.layouts().next()? {
+        Layout::FourBits(layout) => layout.quant_type.name(),
+        Layout::Int8 => "int8",
+    };
+    let nested =
+        |layout| matches!(layout, Layout::FourBits(layout) if layout.scales == ScaleBits::Nested);
+    let (tensors, double_quant) = (files.layouts().count(), files.layouts().all(nested));
+    Some(StoredQuantized { tensors, code, double_quant })
 }
 
 /// `eos_token_id` is a number or a list of numbers.

@@ -1,11 +1,12 @@
 //! A weight matrix as an op sees it: a tensor, a slice of a mapped file in its stored dtype, or
-//! blocks in 4 bits.
+//! blocks in 4 bits, or rows in 8.
 //!
 //! Only the packing of the matrix product and the embedding's gather know which.
 
-use crate::ctx::read;
+use crate::ctx::{Ctx, read};
 use crate::error::Result;
-use crate::nf4::Nf4Matrix;
+use crate::int8::Int8Matrix;
+use crate::nf4::{Nf4Layout, Nf4Matrix};
 use bytemuck::AnyBitPattern;
 use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
@@ -23,6 +24,59 @@ pub enum Weight {
     Mapped(MappedMatrix),
     /// Frozen, in 4 bits.
     Nf4(Arc<Nf4Matrix>),
+    /// Frozen, in 8 bits.
+    Int8(Arc<Int8Matrix>),
+}
+
+/// How a frozen weight is kept in few bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    FourBits(Nf4Layout),
+    Int8,
+}
+
+/// A weight in few bits, by its kind.
+#[derive(Clone, Copy)]
+pub enum Quantized<'a> {
+    FourBits(&'a Nf4Matrix),
+    Int8(&'a Int8Matrix),
+}
+
+impl Quantized<'_> {
+    pub fn bytes(&self) -> usize {
+        match self {
+            Quantized::FourBits(m) => m.bytes(),
+            Quantized::Int8(m) => m.bytes(),
+        }
+    }
+}
+
+impl Layout {
+    /// The bytes that a matrix of `(rows, cols)` takes.
+    pub fn bytes(self, (rows, cols): (usize, usize)) -> usize {
+        match self {
+            Layout::FourBits(layout) => layout.bytes(rows * cols),
+            Layout::Int8 => Int8Matrix::bytes_of((rows, cols)),
+        }
+    }
+
+    /// The bits of a code.
+    pub fn bits(self) -> u8 {
+        match self {
+            Layout::FourBits(_) => 4,
+            Layout::Int8 => 8,
+        }
+    }
+
+    /// The weight in this layout.
+    pub fn quantize(self, ctx: &Ctx, weight: &Weight) -> Result<Weight> {
+        Ok(match self {
+            Layout::FourBits(layout) => {
+                Weight::Nf4(Arc::new(Nf4Matrix::quantize(ctx, weight, layout)?))
+            }
+            Layout::Int8 => Weight::Int8(Arc::new(Int8Matrix::quantize(ctx, weight)?)),
+        })
+    }
 }
 
 /// A matrix inside a mapped file. Made only by the readers in `formats/`, which checked bounds and
@@ -75,15 +129,25 @@ impl Weight {
             Weight::Tensor(t) => Ok(t.dims2()?),
             Weight::Mapped(m) => Ok((m.rows, m.cols)),
             Weight::Nf4(m) => Ok(m.dims()),
+            Weight::Int8(m) => Ok(m.dims()),
         }
     }
 
-    /// What the elements are stored as; 4-bit codes are bytes.
+    /// What the elements are stored as; codes are bytes.
     pub fn dtype(&self) -> DType {
         match self {
             Weight::Tensor(t) => t.dtype(),
             Weight::Mapped(m) => m.dtype,
-            Weight::Nf4(_) => DType::U8,
+            Weight::Nf4(_) | Weight::Int8(_) => DType::U8,
+        }
+    }
+
+    /// The weight where it is in few bits.
+    pub fn quantized(&self) -> Option<Quantized<'_>> {
+        match self {
+            Weight::Tensor(_) | Weight::Mapped(_) => None,
+            Weight::Nf4(m) => Some(Quantized::FourBits(m)),
+            Weight::Int8(m) => Some(Quantized::Int8(m)),
         }
     }
 
@@ -92,6 +156,7 @@ impl Weight {
             Weight::Tensor(t) => t.elem_count() * t.dtype().size_in_bytes(),
             Weight::Mapped(m) => m.rows * m.cols * m.dtype.size_in_bytes(),
             Weight::Nf4(m) => m.bytes(),
+            Weight::Int8(m) => m.bytes(),
         }
     }
 
@@ -105,6 +170,7 @@ impl Weight {
             },
             Weight::Mapped(m) => Ok(f(m.elements())),
             Weight::Nf4(m) => Ok(f(m.elements())),
+            Weight::Int8(m) => Ok(f(m.elements())),
         }
     }
 
@@ -117,6 +183,7 @@ impl Weight {
                 Ok(Tensor::from_vec(m.elements().to_f32(), (m.rows, m.cols), device)?)
             }
             Weight::Nf4(m) => Ok(Tensor::from_vec(m.elements().to_f32(), m.dims(), device)?),
+            Weight::Int8(m) => Ok(Tensor::from_vec(m.elements().to_f32(), m.dims(), device)?),
         }
     }
 }

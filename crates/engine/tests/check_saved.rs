@@ -19,7 +19,7 @@ use support::{TempDir, golden};
 /// A session on a golden, three steps later.
 fn trained(model: &Path, compute_dtype: &str, method: Value, quantized: bool) -> Session {
     let quantization = quantized.then(
-        || json!({ "quantType": "nf4", "doubleQuant": true, "blockSize": 64, "skipModules": [] }),
+        || json!({ "kind": "fourBits", "quantType": "nf4", "doubleQuant": true, "blockSize": 64 }),
     );
     let options = json!({
         "model": model, "computeDtype": compute_dtype, "seed": 7, "method": method,

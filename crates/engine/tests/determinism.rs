@@ -84,7 +84,12 @@ fn lora() -> Method {
 }
 
 fn in_4_bits(quant_type: QuantType) -> QuantizationOptions {
-    QuantizationOptions { quant_type, double_quant: true, block_size: 64, skip_modules: vec![] }
+    QuantizationOptions::FourBits {
+        quant_type,
+        double_quant: true,
+        block_size: 64,
+        skip_modules: vec![],
+    }
 }
 
 const ADAMW: (Kind, bool) = (Kind::Adamw, false);
@@ -93,7 +98,8 @@ const ADAMW: (Kind, bool) = (Kind::Adamw, false);
 fn bits_are_the_same_for_any_threads_and_any_recomputation() {
     let others = [(Kind::Adamw8bit, false), (Kind::Adamw8bit, true), (Kind::Adamw32bit, true)];
     let quantised = QuantType::ALL.map(|quant_type| (lora(), Some(in_4_bits(quant_type))));
-    for base in [(Method::Full, None), (lora(), None)].into_iter().chain(quantised) {
+    let int8 = (lora(), Some(QuantizationOptions::Int8 { skip_modules: vec![] }));
+    for base in [(Method::Full, None), (lora(), None), int8].into_iter().chain(quantised) {
         for optimizer in [ADAMW].into_iter().chain(others) {
             let want = run(&base, optimizer, 1, 0, 7);
             let same = |threads, recomputed| run(&base, optimizer, threads, recomputed, 7) == want;

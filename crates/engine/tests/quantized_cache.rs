@@ -71,11 +71,15 @@ impl Drop for World {
 
 fn options(quant_type: QuantType, double_quant: bool, skip: &[&str]) -> QuantizationOptions {
     let skip_modules = skip.iter().map(|&name| name.to_owned()).collect();
-    QuantizationOptions { quant_type, double_quant, block_size: 64, skip_modules }
+    QuantizationOptions::FourBits { quant_type, double_quant, block_size: 64, skip_modules }
 }
 
 fn nf4(double_quant: bool, skip: &[&str]) -> QuantizationOptions {
     options(QuantType::Nf4, double_quant, skip)
+}
+
+fn int8(skip: &[&str]) -> QuantizationOptions {
+    QuantizationOptions::Int8 { skip_modules: skip.iter().map(|&name| name.to_owned()).collect() }
 }
 
 fn logits(model: &mut Model) -> Vec<u32> {
@@ -88,10 +92,9 @@ fn logits(model: &mut Model) -> Vec<u32> {
 
 #[test]
 fn the_second_start_has_the_bits_of_the_first() {
-    let both = |quant_type| [true, false].map(|double_quant| (quant_type, double_quant));
-    for (quant_type, double_quant) in QuantType::ALL.into_iter().flat_map(both) {
+    let both = |quant_type| [true, false].map(|nested| options(quant_type, nested, &["o_proj"]));
+    for options in QuantType::ALL.into_iter().flat_map(both).chain([int8(&["o_proj"])]) {
         let world = World::new();
-        let options = options(quant_type, double_quant, &["o_proj"]);
         let (mut first, written) = world.start(&options);
         assert_eq!((written.outcome, written.reason), (CacheOutcome::Written, None));
         let (mut second, found) = world.start(&options);
@@ -99,9 +102,9 @@ fn the_second_start_has_the_bits_of_the_first() {
         assert_eq!(world.entries(), [written.path]);
         for (a, b) in first.block_linears().zip(second.block_linears()) {
             assert_eq!(a.weight.bytes(), b.weight.bytes());
-            let nf4 = |weight: &Weight| matches!(weight, Weight::Nf4(_));
-            assert_eq!(nf4(&a.weight), !a.name.ends_with("o_proj"));
-            assert_eq!(nf4(&a.weight), nf4(&b.weight), "{}", a.name);
+            let packed = |weight: &Weight| weight.quantized().is_some();
+            assert_eq!(packed(&a.weight), !a.name.ends_with("o_proj"));
+            assert_eq!(packed(&a.weight), packed(&b.weight), "{}", a.name);
         }
         assert_eq!(logits(&mut first), logits(&mut second));
         assert_eq!(first.base_params, second.base_params);
@@ -112,11 +115,13 @@ fn the_second_start_has_the_bits_of_the_first() {
 /// Bitsandbytes' own form: the file is read as part of any model.
 #[test]
 fn an_entry_is_a_file_of_bitsandbytes_form() {
-    for (quant_type, dtype) in
-        [(QuantType::Nf4, StoredDtype::Nf4), (QuantType::Fp4, StoredDtype::Fp4)]
-    {
+    for (options, dtype) in [
+        (nf4(true, &[]), StoredDtype::Nf4),
+        (options(QuantType::Fp4, true, &[]), StoredDtype::Fp4),
+        (int8(&[]), StoredDtype::Int8),
+    ] {
         let world = World::new();
-        let (model, report) = world.start(&options(quant_type, true, &[]));
+        let (model, report) = world.start(&options);
         fs::copy(&report.path, world.weights()).expect("a copy");
         let files = ModelFiles::open(&world.model()).expect("opens");
         assert_eq!(files.tensors().len(), model.block_linears().count());
@@ -137,6 +142,7 @@ fn other_options_and_other_weights_have_entries_of_their_own() {
     assert_eq!(outcome(&nf4(true, &[])), CacheOutcome::Written);
     assert_eq!(outcome(&nf4(false, &[])), CacheOutcome::Written);
     assert_eq!(outcome(&options(QuantType::Fp4, true, &[])), CacheOutcome::Written);
+    assert_eq!(outcome(&int8(&[])), CacheOutcome::Written);
     assert_eq!(outcome(&nf4(true, &["o_proj"])), CacheOutcome::Written);
     assert_eq!(outcome(&nf4(true, &[])), CacheOutcome::Read);
 
@@ -193,12 +199,10 @@ fn a_damaged_entry_is_removed_and_made_again() {
 #[test]
 fn a_plan_tells_that_kept_weights_are_pages_of_a_file() {
     let world = World::new();
-    let plan = |question: Value| {
+    let plan = |quantization: &Value, question: Value| {
         let options = json!({
             "model": world.model(), "computeDtype": "f32", "seed": 0, "method": { "kind": "none" },
-            "quantization": {
-                "quantType": "nf4", "doubleQuant": true, "blockSize": 64, "skipModules": [],
-            },
+            "quantization": quantization,
             "quantizedCache": { "dir": world.0.join("cache") },
             "optimizer": {
                 "kind": "adamw", "paged": false, "stateDir": null,
@@ -210,16 +214,23 @@ fn a_plan_tells_that_kept_weights_are_pages_of_a_file() {
         let options = serde_json::from_value(options).expect("the bridge's options");
         plan_only(&options).expect("a plan")
     };
-    let first = plan(Value::Null);
-    let (model, _) = world.start(&nf4(true, &[]));
-    let kept: usize = model.block_linears().map(|linear| linear.weight.bytes()).sum();
-    let here = json!({ "devices": null, "offload": null });
-    for next in [plan(Value::Null), plan(here)] {
-        assert_eq!(next.mapped.weights, first.mapped.weights + kept as u64);
-        assert_eq!((next.bytes, next.peak_bytes), (first.bytes, first.peak_bytes));
+    let in_4_bits = json!({
+        "kind": "fourBits", "quantType": "nf4", "doubleQuant": true, "blockSize": 64,
+        "skipModules": [],
+    });
+    let in_8_bits = json!({ "kind": "int8", "skipModules": [] });
+    for (asked, options) in [(in_4_bits, nf4(true, &[])), (in_8_bits, int8(&[]))] {
+        let first = plan(&asked, Value::Null);
+        let (model, _) = world.start(&options);
+        let kept: usize = model.block_linears().map(|linear| linear.weight.bytes()).sum();
+        let here = json!({ "devices": null, "offload": null });
+        for next in [plan(&asked, Value::Null), plan(&asked, here)] {
+            assert_eq!(next.mapped.weights, first.mapped.weights + kept as u64);
+            assert_eq!((next.bytes, next.peak_bytes), (first.bytes, first.peak_bytes));
+        }
+        let elsewhere = plan(&asked, json!({ "devices": [1u64 << 34], "offload": null }));
+        assert_eq!(elsewhere.mapped, first.mapped);
     }
-    let elsewhere = plan(json!({ "devices": [1u64 << 34], "offload": null }));
-    assert_eq!(elsewhere.mapped, first.mapped);
 }
 
 #[test]

@@ -10,11 +10,11 @@ use engine::formats::{ModelFiles, Residency, StoredDtype};
 use engine::model::quantize::{QuantType, QuantizationOptions};
 use engine::model::vocabulary::{SaveEmbeddings, with_saved};
 use engine::model::{self, LoadOptions, Method, Model};
-use engine::nf4::ScaleBits;
+use engine::nf4::{Nf4Layout, ScaleBits};
 use engine::options::parse;
 use engine::session::plan_only;
 use engine::signal::Signal;
-use engine::weight::Weight;
+use engine::weight::{Layout, Weight};
 use engine::{Code, Error};
 use four_bits::{lora, losses};
 use serde_json::{Value, json};
@@ -42,6 +42,13 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
 }
 
+fn four_bits(files: &ModelFiles, name: &str) -> Nf4Layout {
+    match files.layout(name) {
+        Some(Layout::FourBits(layout)) => layout,
+        other => panic!("{other:?}"),
+    }
+}
+
 fn load(files: &ModelFiles, method: &Method) -> Result<Model, Error> {
     let load = LoadOptions { method, quantization: None, seed: 1 };
     model::load(&Ctx::cpu(Precision::F32), files, load, &Signal::default())
@@ -55,7 +62,7 @@ fn values_are_those_of_the_stored_codes_to_the_bit() {
     let files = open("nested");
     let info = files.info(DOWN).expect("a tensor");
     assert_eq!((info.shape.as_slice(), info.dtype), (&[11, 13][..], StoredDtype::Nf4));
-    let layout = files.nf4_layout(DOWN).expect("4 bits");
+    let layout = four_bits(&files, DOWN);
     assert_eq!((layout.block_size, layout.scales), (64, ScaleBits::Nested));
     let want = bits(&floats(&expected("nested", &format!("values/{DOWN}"))));
     let (shape, values) = files.read_f32(DOWN).expect("values");
@@ -65,7 +72,7 @@ fn values_are_those_of_the_stored_codes_to_the_bit() {
     assert_eq!(bits(&weight.with_elements(|e| e.to_f32()).expect("on the CPU")), want);
     // The parts are no tensors of the model.
     assert_eq!(files.tensors().len(), 11);
-    assert_eq!(open("plain").nf4_layout(HEAD).map(|l| l.scales), Some(ScaleBits::Plain));
+    assert_eq!(four_bits(&open("plain"), HEAD).scales, ScaleBits::Plain);
 }
 
 /// Saved by bitsandbytes itself, which also unpacked them.
@@ -76,7 +83,7 @@ fn fp4_has_the_values_of_bitsandbytes_to_the_bit() {
     assert_eq!((info.shape.as_slice(), info.dtype), (&[5, 15][..], StoredDtype::Fp4));
     let values = |name| bits(&files.read_f32(name).expect("values").1);
     assert_eq!(values("w.weight"), values("values"));
-    let layout = files.nf4_layout("w.weight").expect("4 bits");
+    let layout = four_bits(&files, "w.weight");
     assert_eq!((layout.quant_type, layout.scales), (QuantType::Fp4, ScaleBits::Plain));
 }
 
@@ -111,7 +118,7 @@ fn an_adapter_trains_on_them() {
 #[test]
 fn the_files_decide_and_options_do_not_quantise_again() {
     let files = open("nested");
-    let quantization = QuantizationOptions {
+    let quantization = QuantizationOptions::FourBits {
         quant_type: QuantType::Nf4,
         double_quant: false,
         block_size: 128,

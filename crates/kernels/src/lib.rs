@@ -1,4 +1,4 @@
-//! CPU kernels on plain slices: GEMM, NF4 and FP4, norms, rope, attention, loss, AdamW.
+//! CPU kernels on plain slices: GEMM, NF4, FP4 and int8, norms, rope, attention, loss, AdamW.
 //!
 //! Invariants: no candle, no I/O, no config, no global state; nothing here knows what a model is.
 //! Every kernel takes the instruction set as its first argument and runs on the current rayon pool.
@@ -13,6 +13,7 @@ pub mod dropout;
 pub mod dynamic;
 pub mod elementwise;
 pub mod gemm;
+pub mod int8;
 pub mod isa;
 pub mod loss;
 pub mod nf4;

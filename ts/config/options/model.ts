@@ -50,7 +50,7 @@ export const modelOptions = {
     }),
   quantized_cache_dir: z.string().min(1).default('auto').meta({
     description:
-      "Folder that keeps the weights that load_in_4bit made, so that the next start maps them instead of quantising again; auto: `quantized` in the folder of LORA_TRAIN_CACHE, else in lora-train of the user's cache folder; none: nothing is kept. A new entry removes those that no start has used for 30 days, and all but the 8 used last; what lies there may be deleted at any time.",
+      "Folder that keeps the weights that load_in_4bit or load_in_8bit made, so that the next start maps them instead of quantising again; auto: `quantized` in the folder of LORA_TRAIN_CACHE, else in lora-train of the user's cache folder; none: nothing is kept. A new entry removes those that no start has used for 30 days, and all but the 8 used last; what lies there may be deleted at any time.",
     group,
     source: ours,
     path: true,

@@ -9,7 +9,8 @@ export const QuantizationConfig = z.strictObject({
     source,
   }),
   load_in_8bit: z.boolean().default(false).meta({
-    description: 'Not offered: LLM.int8(). Use load_in_4bit.',
+    description:
+      'Keep the frozen linear layers in int8 with a scale for each row, as LLM.int8() keeps weights. Products use the unpacked weights: activations are never quantised, so no outliers are treated apart.',
     source,
   }),
   bnb_4bit_quant_type: z.enum(['nf4', 'fp4']).default('fp4').meta({

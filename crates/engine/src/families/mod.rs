@@ -15,7 +15,7 @@ mod qwen2;
 mod qwen3;
 
 pub use config::stored_dtype;
-pub use quantization::{FourBits, stored_in_4bit};
+pub use quantization::{FourBits, StoredQuantization, stored_quantization};
 
 use crate::error::Code;
 use crate::spec::{DecoderSpec, Slot};

@@ -1,5 +1,5 @@
-//! What a `config.json` says of weights that are stored quantised: bitsandbytes' NF4 and FP4 can be read, all else
-//! is refused by its name. Knows no file and no weight.
+//! What a `config.json` says of weights that are stored quantised: bitsandbytes' NF4, FP4 and int8 can be read, all
+//! else is refused by its name. Knows no file and no weight.
 
 use super::ConfigError;
 use super::config::{Config, invalid, unsupported};
@@ -8,7 +8,14 @@ use serde_json::Value;
 
 const SECTION: &str = "quantization_config";
 
-/// The part of a `BitsAndBytesConfig` that decides what the files hold.
+/// A `BitsAndBytesConfig`, as far as it decides what the files hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoredQuantization {
+    FourBits(FourBits),
+    Int8 { skip_modules: Vec<String> },
+}
+
+/// What there is to say of 4 bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FourBits {
     pub quant_type: QuantType,
@@ -18,34 +25,41 @@ pub struct FourBits {
 
 /// `quantization_config`; `None` where there is none, or one that quantises nothing.
 ///
-/// Errors: another method or code than bitsandbytes' NF4 and FP4.
-pub fn stored_in_4bit(config: &Value) -> Result<Option<FourBits>, ConfigError> {
+/// Errors: another method or code than bitsandbytes' NF4, FP4 and int8.
+pub fn stored_quantization(config: &Value) -> Result<Option<StoredQuantization>, ConfigError> {
     match Config(config).get(SECTION) {
         None => Ok(None),
         Some(section) if section.is_object() => {
-            four_bits(&Config(section)).map_err(|error| error.below(SECTION))
+            bits_and_bytes(&Config(section)).map_err(|error| error.below(SECTION))
         }
         Some(other) => Err(invalid(SECTION, other, "an object")),
     }
 }
 
-fn four_bits(section: &Config) -> Result<Option<FourBits>, ConfigError> {
+fn bits_and_bytes(section: &Config) -> Result<Option<StoredQuantization>, ConfigError> {
     section.only("quant_method", &["bitsandbytes"])?;
-    section.refuse_true("load_in_8bit")?;
-    if !section.bool_or("load_in_4bit", false)? {
-        return Ok(None);
-    }
-    // Without the key BitsAndBytesConfig takes fp4.
-    let named = section.string_or("bnb_4bit_quant_type", "fp4")?;
-    let quant_type =
-        QuantType::by_name(named).ok_or_else(|| unsupported("bnb_4bit_quant_type", named))?;
     let skip_modules = match section.get("llm_int8_skip_modules") {
         None => vec![],
         Some(list) => serde_json::from_value(list.clone())
             .map_err(|_| invalid("llm_int8_skip_modules", list, "a list of names"))?,
     };
+    if section.bool_or("load_in_4bit", false)? {
+        section.refuse_true("load_in_8bit")?; // as BitsAndBytesConfig does: a weight is kept in one way
+        return Ok(Some(StoredQuantization::FourBits(four_bits(section, skip_modules)?)));
+    }
+    // With this key the weights stay in 16 bits, and are quantised each time that they are used.
+    let whole = section.bool_or("llm_int8_has_fp16_weight", false)?;
+    let int8 = section.bool_or("load_in_8bit", false)? && !whole;
+    Ok(int8.then_some(StoredQuantization::Int8 { skip_modules }))
+}
+
+fn four_bits(section: &Config, skip_modules: Vec<String>) -> Result<FourBits, ConfigError> {
+    // Without the key BitsAndBytesConfig takes fp4.
+    let named = section.string_or("bnb_4bit_quant_type", "fp4")?;
+    let quant_type =
+        QuantType::by_name(named).ok_or_else(|| unsupported("bnb_4bit_quant_type", named))?;
     let double_quant = section.bool_or("bnb_4bit_use_double_quant", false)?;
-    Ok(Some(FourBits { quant_type, double_quant, skip_modules }))
+    Ok(FourBits { quant_type, double_quant, skip_modules })
 }
 
 #[cfg(test)]
@@ -53,8 +67,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn read(section: Value) -> Result<Option<FourBits>, String> {
-        stored_in_4bit(&json!({ "quantization_config": section })).map_err(|e| e.to_string())
+    fn read(section: Value) -> Result<Option<StoredQuantization>, String> {
+        stored_quantization(&json!({ "quantization_config": section })).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -62,7 +76,10 @@ mod tests {
         let read = |more: Value| {
             let mut section = json!({"load_in_4bit": true});
             section.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            read(section).unwrap().unwrap()
+            match read(section).unwrap().unwrap() {
+                StoredQuantization::FourBits(it) => it,
+                other => panic!("{other:?}"),
+            }
         };
         let (quant_type, skip_modules) = (QuantType::Fp4, vec![]);
         let fp4 = FourBits { quant_type, double_quant: false, skip_modules };
@@ -78,11 +95,22 @@ mod tests {
     }
 
     #[test]
+    fn int8_is_read_with_what_it_leaves_out() {
+        let section = json!({
+            "quant_method": "bitsandbytes", "load_in_8bit": true, "load_in_4bit": false,
+            "llm_int8_skip_modules": ["lm_head"], "llm_int8_threshold": 6.0,
+        });
+        let skip_modules = vec!["lm_head".to_owned()];
+        assert_eq!(read(section), Ok(Some(StoredQuantization::Int8 { skip_modules })));
+    }
+
+    #[test]
     fn a_section_that_quantises_nothing_is_none() {
-        for section in [Value::Null, json!({}), json!({"load_in_4bit": false})] {
+        let whole = json!({"load_in_8bit": true, "llm_int8_has_fp16_weight": true});
+        for section in [Value::Null, json!({}), json!({"load_in_4bit": false}), whole] {
             assert_eq!(read(section), Ok(None));
         }
-        assert_eq!(stored_in_4bit(&json!({})).unwrap(), None);
+        assert_eq!(stored_quantization(&json!({})).unwrap(), None);
     }
 
     #[test]
@@ -91,7 +119,8 @@ mod tests {
             (json!({"quant_method": "gptq", "bits": 4}), "quant_method` \"gptq\""),
             (json!({"quant_method": "awq"}), "quant_method` \"awq\""),
             (json!({"quant_method": "fp8"}), "quant_method` \"fp8\""),
-            (json!({"quant_method": "bitsandbytes", "load_in_8bit": true}), "load_in_8bit` true"),
+            (json!({"load_in_4bit": true, "load_in_8bit": true}), "load_in_8bit` true"),
+            (json!({"load_in_8bit": 1}), "load_in_8bit` is 1"),
             (json!({"load_in_4bit": true, "bnb_4bit_quant_type": "af4"}), "quant_type` af4"),
             (json!({"load_in_4bit": "yes"}), "load_in_4bit` is \"yes\""),
             (json!([1]), "quantization_config` is [1]"),

@@ -25,6 +25,7 @@ pub enum StoredDtype {
     /// Codes of bitsandbytes, whose maxima lie elsewhere.
     Nf4,
     Fp4,
+    Int8,
     // Stored in safetensors, never read as weights.
     Bool,
     U8,
@@ -42,7 +43,7 @@ pub enum StoredDtype {
 use StoredDtype::*;
 
 impl StoredDtype {
-    /// Of bitsandbytes' weights.
+    /// Of bitsandbytes' weights in 4 bits.
     pub(super) fn of_codes(quant_type: QuantType) -> StoredDtype {
         match quant_type {
             QuantType::Nf4 => Nf4,
@@ -50,8 +51,13 @@ impl StoredDtype {
         }
     }
 
-    pub fn is_4bit(self) -> bool {
-        matches!(self, Nf4 | Fp4)
+    /// The bits of a code of bitsandbytes' weights; `None` for all else.
+    pub fn bits_of_codes(self) -> Option<u8> {
+        match self {
+            Nf4 | Fp4 => Some(4),
+            Int8 => Some(8),
+            _ => None,
+        }
     }
 
     /// `(values, bytes)` of a block; one value for plain types.
@@ -60,7 +66,7 @@ impl StoredDtype {
             F64 | U64 | I64 => (1, 8),
             F32 | U32 | I32 => (1, 4),
             F16 | Bf16 | U16 | I16 => (1, 2),
-            Bool | U8 | I8 | F8E4M3 | F8E5M2 => (1, 1),
+            Int8 | Bool | U8 | I8 | F8E4M3 | F8E5M2 => (1, 1),
             Nf4 | Fp4 => (2, 1),
             Q4_0 => (32, 18),
             Q4_1 => (32, 20),
@@ -133,6 +139,7 @@ impl StoredDtype {
             Q6K => "Q6_K",
             Nf4 => "NF4",
             Fp4 => "FP4",
+            Int8 => "INT8",
             Bool => "BOOL",
             U8 => "U8",
             I8 => "I8",

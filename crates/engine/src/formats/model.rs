@@ -11,15 +11,14 @@ use super::mapped::MappedFile;
 use super::strided::{gather, span};
 use super::{FormatError, Result, convert, identity, json};
 use crate::families;
-use crate::nf4::Nf4Layout;
-use crate::weight::{MappedMatrix, Weight};
+use crate::weight::{Layout, MappedMatrix, Weight};
 use candle_core::{Device, Tensor};
 use half::{bf16, f16};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 /// A tensor of a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,7 +71,7 @@ pub struct ModelFiles {
     tensors: Vec<TensorInfo>,
     places: Vec<Place>,
     by_name: HashMap<String, usize>,
-    /// Those that are stored in 4 bits.
+    /// Those that are stored in few bits.
     packed: HashMap<String, Packed>,
     /// The identity that was asked for first.
     id: OnceLock<(Vec<String>, Option<blake3::Hash>)>,
@@ -113,33 +112,33 @@ impl ModelFiles {
         self.by_name.get(name).map(|&i| &self.tensors[i])
     }
 
-    /// How a weight that is stored in 4 bits is laid out; `None` for all others.
-    pub fn nf4_layout(&self, name: &str) -> Option<Nf4Layout> {
-        self.packed.get(name).map(|packed| packed.layout)
+    /// How a weight that is stored in few bits is laid out; `None` for all others.
+    pub fn layout(&self, name: &str) -> Option<Layout> {
+        self.packed.get(name).map(Packed::layout)
     }
 
-    /// Those of all weights that are stored in 4 bits.
-    pub fn nf4_layouts(&self) -> impl Iterator<Item = Nf4Layout> {
-        self.packed.values().map(|packed| packed.layout)
+    /// Those of all weights that are stored in few bits.
+    pub fn layouts(&self) -> impl Iterator<Item = Layout> {
+        self.packed.values().map(Packed::layout)
     }
 
     /// Shape and values of a tensor, whatever it is stored as.
     pub fn read_f32(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
         let (info, place) = self.find(name)?;
         if let Some(packed) = self.packed.get(name) {
-            return Ok((info.shape.clone(), packed.matrix(&self.files)?.elements().to_f32()));
+            return Ok((info.shape.clone(), packed.to_f32(&self.files)?));
         }
         let values =
             read_values(self.path_of(place), name, info.dtype, &bytes(&self.files, info, place)?)?;
         Ok((info.shape.clone(), values))
     }
 
-    /// A frozen weight `[rows, cols]`; a tensor of another rank is refused. One in 4 bits stays so, in the
+    /// A frozen weight `[rows, cols]`; a tensor of another rank is refused. One in few bits stays so, in the
     /// mapped file.
     pub fn matrix(&self, name: &str, prefer: Residency) -> crate::Result<Weight> {
         let (info, place) = self.find(name)?;
         if let Some(packed) = self.packed.get(name) {
-            return Ok(Weight::Nf4(Arc::new(packed.matrix(&self.files)?)));
+            return Ok(packed.weight(&self.files)?);
         }
         let &[rows, cols] = info.shape.as_slice() else {
             return Err(FormatError::TensorShape {

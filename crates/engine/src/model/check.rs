@@ -254,7 +254,7 @@ fn logits_apart(
     Ok(largest)
 }
 
-/// Rows of a weight where they lie; of one in 4 bits, which no written head is, all of them.
+/// Rows of a weight where they lie; of one in few bits, which no written head is, all of them.
 fn weight_rows(weight: &Weight, row: usize, n: usize) -> Result<Weight> {
     Ok(match weight {
         Weight::Tensor(t) => Weight::Tensor(t.narrow(0, row, n)?),
@@ -262,7 +262,7 @@ fn weight_rows(weight: &Weight, row: usize, n: usize) -> Result<Weight> {
             let offset = m.offset + row * m.cols * m.dtype.size_in_bytes();
             Weight::Mapped(MappedMatrix { offset, rows: n, ..m.clone() })
         }
-        Weight::Nf4(_) => weight.clone(),
+        Weight::Nf4(_) | Weight::Int8(_) => weight.clone(),
     })
 }
 

@@ -15,12 +15,12 @@ pub enum ModelError {
     BadPattern { target: String, reason: String },
     #[error("modules_to_save: `{name}` matches no module of this model")]
     NoModuleToSave { name: String, modules: Vec<String> },
-    #[error("4-bit weights can't be trained: full fine-tuning needs the whole weights")]
-    QuantizedFull,
+    #[error("{bits}-bit weights can't be trained: full fine-tuning needs the whole weights")]
+    QuantizedFull { bits: u8 },
     #[error(
-        "the model is stored in 4 bits, which can't be trained: full fine-tuning needs the whole weights"
+        "the model is stored in {bits} bits, which can't be trained: full fine-tuning needs the whole weights"
     )]
-    StoredFull,
+    StoredFull { bits: u8 },
     #[error("llm_int8_skip_modules: `{pattern}` is not a regular expression: {reason}")]
     BadSkip { pattern: String, reason: String },
     #[error("a block of {block_size} values can't be quantised")]
@@ -39,7 +39,7 @@ impl ModelError {
             Self::NoTarget { .. }
             | Self::BadPattern { .. }
             | Self::NoModuleToSave { .. }
-            | Self::QuantizedFull
+            | Self::QuantizedFull { .. }
             | Self::BadSkip { .. }
             | Self::BlockSize { .. } => Code::Config,
             _ => Code::ModelFiles,
@@ -53,8 +53,8 @@ impl ModelError {
             }
             Self::NoModuleToSave { modules, .. } => format!("Its modules are {}.", modules.join(", ")),
             Self::BadPattern { .. } => "Name modules in a list, or write a pattern that matches their whole path.".into(),
-            Self::QuantizedFull => "Train a LoRA adapter on them, or leave load_in_4bit out.".into(),
-            Self::StoredFull => "Train a LoRA adapter on it (section `lora`), or take the model's unquantised weights.".into(),
+            Self::QuantizedFull { bits } => format!("Train a LoRA adapter on them, or leave load_in_{bits}bit out."),
+            Self::StoredFull { .. } => "Train a LoRA adapter on it (section `lora`), or take the model's unquantised weights.".into(),
             Self::BadSkip { .. } => "Name modules, as `mlp.down_proj` or `model.layers.0`.".into(),
             Self::BlockSize { .. } => "bitsandbytes takes blocks of 64.".into(),
             Self::MissingTensor { .. } | Self::WrongShape { .. } => {

@@ -11,13 +11,11 @@ use crate::ctx::Ctx;
 use crate::families::{self, Family};
 use crate::formats::peft::Bias;
 use crate::formats::{PackedFile, Residency};
-use crate::nf4::Nf4Matrix;
 use crate::signal::Signal;
 use crate::spec::{DecoderSpec, Slot};
 use crate::weight::Weight;
 use candle_core::Tensor;
 use std::collections::HashSet;
-use std::sync::Arc;
 
 /// What is trained.
 #[derive(Clone, Debug)]
@@ -55,8 +53,8 @@ pub struct Loaded {
     pub cache: Option<CacheReport>,
 }
 
-/// Reads a model. Trained tensors become f32; frozen ones stay as the files store them, or become
-/// NF4 one after another. `signal` counts bytes, and can stop between tensors.
+/// Reads a model. Trained tensors become f32; frozen ones stay as the files store them, or are
+/// quantised one after another. `signal` counts bytes, and can stop between tensors.
 pub fn load(ctx: &Ctx, files: &dyn Source, options: LoadOptions, signal: &Signal) -> Result<Model> {
     Ok(load_given(ctx, files, options, Given::default(), signal)?.model)
 }
@@ -287,15 +285,15 @@ impl Loader<'_> {
     fn frozen(&self, slot: Slot, module: &str, tensor: &str) -> Result<Weight> {
         let taken = self.quantizer.as_ref().filter(|quantizer| quantizer.takes(slot, module));
         if let Some((_, cached)) = taken.zip(self.cached)
-            && let Some(matrix) = cached.matrix(tensor)?
+            && let Some(weight) = cached.weight(tensor)?
         {
-            return Ok(Weight::Nf4(Arc::new(matrix)));
+            return Ok(weight);
         }
         let stored = self.files.matrix(tensor, Residency::Mapped)?;
         if let Some(quantizer) = taken {
-            let matrix = Nf4Matrix::quantize(self.ctx, &stored, quantizer.layout)?;
+            let weight = quantizer.layout.quantize(self.ctx, &stored)?;
             self.files.release(tensor);
-            return Ok(Weight::Nf4(Arc::new(matrix)));
+            return Ok(weight);
         }
         if matches!(stored, Weight::Tensor(_)) {
             self.files.release(tensor); // converted: the file's pages were read for the last time

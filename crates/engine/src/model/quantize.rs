@@ -1,33 +1,42 @@
-//! Which weights a model keeps in 4 bits, by the rules of Transformers and bitsandbytes: the linears
+//! Which weights a model keeps in few bits, by the rules of Transformers and bitsandbytes: the linears
 //! of the blocks that stay frozen, without those that are named. Reads no weight.
 
 use super::{Method, ModelError, Source};
 use crate::Result;
-use crate::families::{self, Family, FourBits};
+use crate::families::{self, Family, FourBits, StoredQuantization};
 use crate::nf4::{Nf4Layout, ScaleBits};
 use crate::spec::{DecoderSpec, Slot};
+use crate::weight::Layout;
 use kernels::nf4::BLOCK_SIZE_MAX;
 use regex::Regex;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 
 pub use crate::nf4::QuantType;
 
 /// `BitsAndBytesConfig`, as far as it decides what is computed.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct QuantizationOptions {
-    #[serde(with = "QuantTypeName")]
-    pub quant_type: QuantType,
-    pub double_quant: bool,
-    pub block_size: usize,
-    /// `llm_int8_skip_modules`.
-    #[serde(default)]
-    pub skip_modules: Vec<String>,
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum QuantizationOptions {
+    /// `load_in_4bit`.
+    FourBits {
+        #[serde(with = "QuantTypeName")]
+        quant_type: QuantType,
+        double_quant: bool,
+        block_size: usize,
+        /// `llm_int8_skip_modules`.
+        #[serde(default)]
+        skip_modules: Vec<String>,
+    },
+    /// `load_in_8bit`.
+    Int8 {
+        #[serde(default)]
+        skip_modules: Vec<String>,
+    },
 }
 
 /// How a type is written on the bridge.
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize)]
 #[serde(remote = "QuantType", rename_all = "lowercase")]
 pub(crate) enum QuantTypeName {
     Nf4,
@@ -37,16 +46,43 @@ pub(crate) enum QuantTypeName {
 /// Values that share one maximum in bitsandbytes' 4-bit layers, which its config has no key for.
 const BLOCK_SIZE: usize = 64;
 
-impl From<FourBits> for QuantizationOptions {
-    fn from(stored: FourBits) -> QuantizationOptions {
-        let FourBits { quant_type, double_quant, skip_modules } = stored;
-        QuantizationOptions { quant_type, double_quant, block_size: BLOCK_SIZE, skip_modules }
+impl From<StoredQuantization> for QuantizationOptions {
+    fn from(stored: StoredQuantization) -> QuantizationOptions {
+        match stored {
+            StoredQuantization::FourBits(FourBits { quant_type, double_quant, skip_modules }) => {
+                let block_size = BLOCK_SIZE;
+                QuantizationOptions::FourBits { quant_type, double_quant, block_size, skip_modules }
+            }
+            StoredQuantization::Int8 { skip_modules } => QuantizationOptions::Int8 { skip_modules },
+        }
+    }
+}
+
+impl QuantizationOptions {
+    /// Errors: a block size that can't be used.
+    fn layout(&self) -> Result<Layout, ModelError> {
+        match *self {
+            Self::FourBits { quant_type, double_quant, block_size, .. } => {
+                if !(1..=BLOCK_SIZE_MAX).contains(&block_size) {
+                    return Err(ModelError::BlockSize { block_size });
+                }
+                let scales = if double_quant { ScaleBits::Nested } else { ScaleBits::Plain };
+                Ok(Layout::FourBits(Nf4Layout { quant_type, block_size, scales }))
+            }
+            Self::Int8 { .. } => Ok(Layout::Int8),
+        }
+    }
+
+    fn skip_modules(&self) -> &[String] {
+        match self {
+            Self::FourBits { skip_modules, .. } | Self::Int8 { skip_modules } => skip_modules,
+        }
     }
 }
 
 /// The options, checked for what is trained.
 pub struct Quantizer {
-    pub layout: Nf4Layout,
+    pub layout: Layout,
     skipped: Vec<Skip>,
     method: Method,
 }
@@ -58,7 +94,7 @@ struct Skip {
 }
 
 impl Quantizer {
-    /// What quantises weights while they are read: the options, unless the files hold weights in 4 bits
+    /// What quantises weights while they are read: the options, unless the files hold weights in few bits
     /// already; those are never quantised again, as in Transformers. Without files the config says what
     /// they would hold.
     ///
@@ -69,45 +105,41 @@ impl Quantizer {
         files: Option<&dyn Source>,
         method: &Method,
     ) -> Result<Option<Quantizer>> {
-        let said = families::stored_in_4bit(config)?;
+        let said = families::stored_quantization(config)?.map(QuantizationOptions::from);
         let stored = match files {
             // A model that was merged may have kept its old config.
-            Some(files) => files.tensors().iter().any(|it| it.dtype.is_4bit()),
-            None => said.is_some(),
+            Some(files) => files.tensors().iter().find_map(|it| it.dtype.bits_of_codes()),
+            None => said.as_ref().map(QuantizationOptions::layout).transpose()?.map(Layout::bits),
         };
-        if stored && matches!(method, Method::Full) {
-            return Err(ModelError::StoredFull.into());
+        if let (Some(bits), Method::Full) = (stored, method) {
+            return Err(ModelError::StoredFull { bits }.into());
         }
-        let of_config = said.filter(|_| stored && files.is_none()).map(QuantizationOptions::from);
-        let counts = if stored { of_config.as_ref() } else { options };
+        let of_config = said.filter(|_| stored.is_some() && files.is_none());
+        let counts = if stored.is_some() { of_config.as_ref() } else { options };
         Ok(counts.map(|options| Quantizer::new(options, method)).transpose()?)
     }
 
     /// Errors: all parameters are trained, a block size or an expression that can't be used.
     pub fn new(options: &QuantizationOptions, method: &Method) -> Result<Quantizer, ModelError> {
+        let layout = options.layout()?;
         if matches!(method, Method::Full) {
-            return Err(ModelError::QuantizedFull);
+            return Err(ModelError::QuantizedFull { bits: layout.bits() });
         }
-        let QuantizationOptions { quant_type, block_size, .. } = *options;
-        if !(1..=BLOCK_SIZE_MAX).contains(&block_size) {
-            return Err(ModelError::BlockSize { block_size });
-        }
-        let scales = if options.double_quant { ScaleBits::Nested } else { ScaleBits::Plain };
-        let skipped = options.skip_modules.iter().map(|name| Skip::new(name));
+        let skipped = options.skip_modules().iter().map(|name| Skip::new(name));
         Ok(Quantizer {
-            layout: Nf4Layout { quant_type, block_size, scales },
+            layout,
             skipped: skipped.collect::<Result<_, _>>()?,
             method: method.clone(),
         })
     }
 
-    /// Whether the weight of a module is kept in 4 bits.
+    /// Whether the weight of a module is kept in few bits.
     pub fn takes(&self, slot: Slot, module: &str) -> bool {
         let trained = matches!(&self.method, Method::Lora(lora) if lora.saves(module));
         slot.is_block_linear() && !trained && !self.skipped.iter().any(|skip| skip.matches(module))
     }
 
-    /// The names of all tensors that are kept in 4 bits.
+    /// The names of all tensors that are kept in few bits.
     pub fn tensors(&self, spec: &DecoderSpec, family: &Family) -> Vec<String> {
         let slots = spec.block_slots();
         let modules = (0..spec.n_layers)
@@ -146,16 +178,22 @@ mod tests {
     use crate::options::EngineOptions;
     use crate::signal::Signal;
     use crate::weight::Weight;
+    use serde_json::json;
     use std::path::Path;
 
     fn options(skip: &[&str]) -> QuantizationOptions {
         let skip_modules = skip.iter().map(|&name| name.to_owned()).collect();
-        QuantizationOptions {
+        QuantizationOptions::FourBits {
             quant_type: QuantType::Nf4,
             double_quant: true,
             block_size: 64,
             skip_modules,
         }
+    }
+
+    fn int8(skip: &[&str]) -> QuantizationOptions {
+        let skip_modules = skip.iter().map(|&name| name.to_owned()).collect();
+        QuantizationOptions::Int8 { skip_modules }
     }
 
     #[test]
@@ -193,17 +231,29 @@ mod tests {
 
     #[test]
     fn a_model_is_kept_in_the_bytes_that_the_plan_counts() -> crate::Result<()> {
+        let four = json!({
+            "kind": "fourBits", "quantType": "nf4", "doubleQuant": true, "blockSize": 64,
+            "skipModules": ["o_proj"],
+        });
+        let eight = json!({ "kind": "int8", "skipModules": ["o_proj"] });
+        kept_in_the_planned_bytes(options(&["o_proj"]), four)?;
+        kept_in_the_planned_bytes(int8(&["o_proj"]), eight)
+    }
+
+    fn kept_in_the_planned_bytes(
+        quantization: QuantizationOptions,
+        on_the_bridge: Value,
+    ) -> crate::Result<()> {
         let ctx = Ctx::cpu(Precision::F32);
         let own =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../../test/goldens/models/llama-bias");
         let files = ModelFiles::open(&own)?;
-        let quantization = options(&["o_proj"]);
         let load =
             LoadOptions { method: &Method::Frozen, quantization: Some(&quantization), seed: 0 };
         let model = model::load(&ctx, &files, load, &Signal::default())?;
         for linear in model.block_linears() {
-            let nf4 = matches!(linear.weight, Weight::Nf4(_));
-            assert_eq!(nf4, !linear.name.ends_with("o_proj"), "{}", linear.name);
+            let packed = linear.weight.quantized().is_some();
+            assert_eq!(packed, !linear.name.ends_with("o_proj"), "{}", linear.name);
         }
         assert!(matches!(model.head.weight, Weight::Mapped(_)));
 
@@ -211,11 +261,9 @@ mod tests {
         let biases = |linear: &Linear| linear.bias.as_ref().map_or(0, |b| 4 * b.elem_count());
         let held: usize = linears.map(|linear| linear.weight.bytes() + biases(linear)).sum();
         let norms = 4 * model.spec.hidden_size * (2 * model.spec.n_layers + 1);
-        let options: EngineOptions = serde_json::from_value(serde_json::json!({
+        let options: EngineOptions = serde_json::from_value(json!({
             "model": own, "computeDtype": "f32", "seed": 0, "method": { "kind": "none" },
-            "quantization": {
-                "quantType": "nf4", "doubleQuant": true, "blockSize": 64, "skipModules": ["o_proj"],
-            },
+            "quantization": on_the_bridge,
             "optimizer": {
                 "kind": "adamw", "paged": false, "stateDir": null,
                 "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weightDecay": 0.0, "maxGradNorm": 0.0,
@@ -234,7 +282,9 @@ mod tests {
             Quantizer::new(options, method).err().map(|e| format!("{e}\n{}", e.hint()))
         };
         let full = refused(&options(&[]), &Method::Full).expect("refused");
-        assert!(full.contains("LoRA"), "{full}");
+        assert!(full.contains("LoRA") && full.contains("load_in_4bit"), "{full}");
+        let full = refused(&int8(&[]), &Method::Full).expect("refused");
+        assert!(full.contains("8-bit") && full.contains("load_in_8bit"), "{full}");
         let bad = refused(&options(&["mlp.("]), &Method::Frozen).expect("refused");
         assert!(
             bad.starts_with(
@@ -243,7 +293,12 @@ mod tests {
             "{bad}"
         );
         for block_size in [0, BLOCK_SIZE_MAX + 1] {
-            let options = QuantizationOptions { block_size, ..options(&[]) };
+            let options = QuantizationOptions::FourBits {
+                quant_type: QuantType::Nf4,
+                double_quant: true,
+                block_size,
+                skip_modules: vec![],
+            };
             assert!(refused(&options, &Method::Frozen).is_some());
         }
     }

@@ -1,4 +1,4 @@
-//! Weights in 4 bits that an earlier start quantised and kept: found by what they are made of, else kept for the
+//! Weights in few bits that an earlier start quantised and kept: found by what they are made of, else kept for the
 //! next start. Never decides what is quantised, and never fails a run: what can't be read is made again, what
 //! can't be written is reported. How many are kept, and for how long: `old_entries.rs`.
 
@@ -7,11 +7,10 @@ use super::quantize::Quantizer;
 use super::{Model, Source};
 use crate::families::Family;
 use crate::formats::{FormatError, PackedFile, write_packed};
-use crate::nf4::{Nf4Layout, Nf4Matrix};
 use crate::signal::Signal;
 use crate::spec::DecoderSpec;
 use crate::speed;
-use crate::weight::Weight;
+use crate::weight::{Layout, Quantized};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -58,7 +57,7 @@ pub struct QuantizedCache {
     path: PathBuf,
     key: String,
     found: Option<PackedFile>,
-    /// Of all weights in 4 bits, with their tables.
+    /// Of all quantised weights, with their tables.
     bytes: u64,
 }
 
@@ -75,9 +74,11 @@ impl QuantizedCache {
         let names = quantizer.tensors(spec, family);
         let layout = quantizer.layout;
         let (path, key) = place(options, files, &names, layout)?;
-        let values = |name: &String| files.info(name).map_or(0, |info| info.shape.iter().product());
-        let bytes =
-            names.iter().map(|name| (layout.bytes(values(name)) + TABLE_BYTES) as u64).sum();
+        let bytes_of = |name: &String| match files.info(name).map(|info| info.shape.as_slice()) {
+            Some(&[rows, cols]) => (layout.bytes((rows, cols)) + TABLE_BYTES) as u64,
+            _ => 0,
+        };
+        let bytes = names.iter().map(bytes_of).sum();
         let mut cache = QuantizedCache { path, key, found: None, bytes };
         if cache.path.exists() {
             cache.found = PackedFile::open(&cache.path)
@@ -113,7 +114,7 @@ impl QuantizedCache {
         &self,
         found: &PackedFile,
         names: &[String],
-        layout: Nf4Layout,
+        layout: Layout,
         files: &dyn Source,
     ) -> bool {
         let fits = |name: &String| {
@@ -149,11 +150,10 @@ impl QuantizedCache {
                 removed_bytes: 0,
             };
         }
-        let weights: Vec<(String, &Nf4Matrix)> = model
+        let weights: Vec<(String, Quantized)> = model
             .block_linears()
-            .filter_map(|linear| match &linear.weight {
-                Weight::Nf4(matrix) => Some((format!("{}.weight", linear.name), matrix.as_ref())),
-                _ => None,
+            .filter_map(|linear| {
+                Some((format!("{}.weight", linear.name), linear.weight.quantized()?))
             })
             .collect();
         let metadata = [("format", "pt"), (KEY, &key)].map(|(k, v)| (k.to_owned(), v.to_owned()));
@@ -161,7 +161,7 @@ impl QuantizedCache {
         let written = written
             .map_err(|source| FormatError::Write { path: path.clone(), source })
             .and_then(|()| write_packed(&path, &weights, BTreeMap::from(metadata), signal));
-        let bytes = weights.iter().map(|(_, matrix)| matrix.bytes() as u64).sum();
+        let bytes = weights.iter().map(|(_, weight)| weight.bytes() as u64).sum();
         let (outcome, gone) = match written {
             Ok(()) => (CacheOutcome::Written, old_entries::remove_old(&path, SystemTime::now())),
             Err(error) => {
@@ -179,14 +179,22 @@ fn place(
     options: &CacheOptions,
     files: &dyn Source,
     names: &[String],
-    layout: Nf4Layout,
+    layout: Layout,
 ) -> Option<(PathBuf, String)> {
     let dir = folder(options)?;
     let identity = files.identity(names).filter(|_| !names.is_empty())?;
     let mut hash = blake3::Hasher::new();
-    hash.update(format!("{CODEC} {layout:?} {names:?} ").as_bytes());
+    hash.update(format!("{CODEC} {} {names:?} ", named(layout)).as_bytes());
     let key = hash.update(identity.as_bytes()).finalize().to_hex()[..KEY_DIGITS].to_owned();
     Some((dir.join(format!("{key}{EXTENSION}")), key))
+}
+
+/// A layout in the key. That of 4 bits has the form that it had before there was another.
+fn named(layout: Layout) -> String {
+    match layout {
+        Layout::FourBits(layout) => format!("{layout:?}"),
+        Layout::Int8 => "Int8".into(),
+    }
 }
 
 fn folder(options: &CacheOptions) -> Option<PathBuf> {

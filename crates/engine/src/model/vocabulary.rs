@@ -86,9 +86,9 @@ pub fn resize(weight: Weight, rows: usize) -> Result<Weight> {
         Elements::F32(w) => {
             Ok(Tensor::from_vec(resize_values(w, cols, rows, |x| x, |x| x)?, shape, &Device::Cpu)?)
         }
-        // No embedding is kept in 4 bits; a head where bitsandbytes was told to.
-        nf4 @ Elements::Nf4(_) => {
-            let values = resize_values(&nf4.to_f32(), cols, rows, |x| x, |x| x)?;
+        // No embedding is kept in few bits; a head where bitsandbytes was told to.
+        codes @ (Elements::Nf4(_) | Elements::Int8(_)) => {
+            let values = resize_values(&codes.to_f32(), cols, rows, |x| x, |x| x)?;
             Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
         }
     })??;
@@ -180,14 +180,14 @@ fn in_place_of(weight: &Weight, tensor: &AdapterTensor) -> Result<Weight> {
     }
     let value = Tensor::from_slice(&tensor.data, (rows, cols), &Device::Cpu)?;
     Ok(match weight {
-        Weight::Nf4(_) => Weight::Tensor(value),
+        Weight::Nf4(_) | Weight::Int8(_) => Weight::Tensor(value),
         _ => Weight::Tensor(value.to_dtype(weight.dtype())?),
     })
 }
 
 /// Calls `f` with the embedding and the head as PEFT saves them beside an adapter, each where it lies (in
-/// f32 what is stored in 4 bits): both, also where they are one matrix. None where they are not to be saved, or are trained and so
-/// among the adapter's own tensors.
+/// f32 what is stored in few bits): both, also where they are one matrix. None where they are not to be
+/// saved, or are trained and so among the adapter's own tensors.
 pub fn with_saved<R>(model: &Model, f: impl FnOnce(&[TensorBytes]) -> Result<R>) -> Result<R> {
     let Vocabulary { stored_rows, replaced, save, .. } = model.vocabulary;
     let saves = match save {
@@ -201,7 +201,7 @@ pub fn with_saved<R>(model: &Model, f: impl FnOnce(&[TensorBytes]) -> Result<R>)
     let mut saved = Vec::new();
     for (name, linear) in named.iter().filter(|(name, _)| saves && !trained(name)) {
         let weight = &linear.weight;
-        let values = matches!(weight, Weight::Nf4(_)).then(|| weight.to_tensor(&Device::Cpu));
+        let values = weight.quantized().map(|_| weight.to_tensor(&Device::Cpu));
         saved.push((name, values.transpose()?.map_or(weight.clone(), Weight::Tensor)));
     }
     let shape = [model.spec.vocab_size, model.spec.hidden_size];
@@ -220,7 +220,9 @@ fn tensor_bytes<'a>(name: &'a str, shape: &'a [usize], elements: Elements<'a>) -
         Elements::F32(w) => (StoredDtype::F32, bytemuck::cast_slice(w)),
         Elements::Bf16(w) => (StoredDtype::Bf16, bytemuck::cast_slice(w)),
         Elements::F16(w) => (StoredDtype::F16, bytemuck::cast_slice(w)),
-        Elements::Nf4(_) => unreachable!("values in 4 bits are unpacked before they are saved"),
+        Elements::Nf4(_) | Elements::Int8(_) => {
+            unreachable!("values in few bits are unpacked before they are saved")
+        }
     };
     TensorBytes { name, dtype, shape, bytes }
 }

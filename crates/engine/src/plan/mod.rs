@@ -23,7 +23,7 @@ use layout::{Cards, Layout, Part};
 use saved::{SavedBytes, saved_bytes};
 use serde::Serialize;
 use serde_json::Value;
-use units::{Counting, Quantized, Units};
+use units::{Codes, Counting, Units};
 
 /// Bytes by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -166,7 +166,7 @@ pub fn plan(
         }
         None => Stored::of_config(config, &spec)?,
     };
-    let quantized = Quantized::of(options, files, quantizer.as_ref(), &spec, family);
+    let codes = Codes::of(options, files, quantizer.as_ref(), &spec, family);
     let stored_rows = spec.vocab_size;
     spec.vocab_size = vocabulary::rows(options, family, &spec)?;
     let counting = Counting {
@@ -174,10 +174,10 @@ pub fn plan(
         family,
         method: &method,
         quantizer: quantizer.as_ref(),
-        quantized,
+        codes,
         optimizer: options.optimizer.kind,
         stored: &|name| stored.plain(name),
-        packed: &|name| files.and_then(|files| files.nf4_layout(name)),
+        packed: &|name| files.and_then(|files| files.layout(name)),
     };
     let units = Units::of(&counting)?;
     let trains_base = matches!(method, Method::Full);

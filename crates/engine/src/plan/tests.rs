@@ -41,7 +41,7 @@ fn qlora(devices: &[u64]) -> EngineOptions {
             "kind": "lora", "r": 64, "loraAlpha": 16.0, "loraDropout": 0.05, "bias": "none",
             "targetModules": ["up_proj", "down_proj"],
         },
-        "quantization": { "quantType": "nf4", "doubleQuant": true, "blockSize": 64 },
+        "quantization": { "kind": "fourBits", "quantType": "nf4", "doubleQuant": true, "blockSize": 64 },
         "gradientCheckpointing": true,
         "plan": { "seqLength": 1024, "microBatch": 4, "gradientAccumulation": 4 },
         "question": { "devices": devices, "offload": null },
@@ -215,7 +215,7 @@ fn no_other_cut_leaves_the_fullest_device_freer() {
         let quantizer = Quantizer::new(options.quantization.as_ref().unwrap(), &method).unwrap();
         let stored = |_: &str| Some(DType::BF16);
         let counting = Counting {
-            quantized: Quantized::InMemory,
+            codes: Codes::InMemory,
             spec: &spec,
             family,
             method: &method,

@@ -9,10 +9,10 @@ use crate::model::Method;
 use crate::model::adapter::{LoraOptions, Matcher, linear_paths};
 use crate::model::quantize::Quantizer;
 use crate::model::quantized_cache::QuantizedCache;
-use crate::nf4::Nf4Layout;
 use crate::optimizer;
 use crate::options::EngineOptions;
 use crate::spec::{DecoderSpec, Slot};
+use crate::weight::Layout;
 use candle_core::DType;
 use std::ops::Range;
 
@@ -93,15 +93,15 @@ pub(super) struct Units {
     before: Vec<Unit>,
 }
 
-/// Where quantised weights lie.
+/// Where the codes of quantised weights lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Quantized {
+pub(super) enum Codes {
     InMemory,
     /// An earlier start kept them.
     Kept,
 }
 
-impl Quantized {
+impl Codes {
     /// Another machine has no cache that is known here.
     pub fn of(
         options: &EngineOptions,
@@ -109,13 +109,13 @@ impl Quantized {
         quantizer: Option<&Quantizer>,
         spec: &DecoderSpec,
         family: &Family,
-    ) -> Quantized {
+    ) -> Codes {
         let here = options.question.as_ref().is_none_or(|question| question.devices.is_none());
         let found = options.quantized_cache.as_ref().filter(|_| here).zip(files).zip(quantizer);
         let kept = |((cache, files), quantizer): ((_, &ModelFiles), _)| {
             QuantizedCache::is_kept(cache, files, quantizer, spec, family)
         };
-        if found.is_some_and(kept) { Quantized::Kept } else { Quantized::InMemory }
+        if found.is_some_and(kept) { Codes::Kept } else { Codes::InMemory }
     }
 }
 
@@ -126,12 +126,12 @@ pub(super) struct Counting<'a> {
     pub method: &'a Method,
     pub quantizer: Option<&'a Quantizer>,
     /// Where what the quantizer makes lies.
-    pub quantized: Quantized,
+    pub codes: Codes,
     pub optimizer: optimizer::Kind,
     /// The type that a weight is stored in, by its name; `None` where it becomes f32 when it is read.
     pub stored: &'a dyn Fn(&str) -> Option<DType>,
-    /// How a weight is laid out that is stored in 4 bits.
-    pub packed: &'a dyn Fn(&str) -> Option<Nf4Layout>,
+    /// How a weight is laid out that is stored in few bits.
+    pub packed: &'a dyn Fn(&str) -> Option<Layout>,
 }
 
 impl Units {
@@ -192,7 +192,7 @@ impl Counting<'_> {
         let mut unit = Unit::default();
         if !tied {
             unit.base = weight + bias;
-            unit.weights = self.weight_bytes(slot, &path, weight, bias);
+            unit.weights = self.weight_bytes(slot, &path, (rows, cols), bias);
         }
         unit.linears = if slot.is_block_linear() { weight } else { 0 };
         let (matrix, vector) = ([rows, cols], [rows]);
@@ -228,22 +228,23 @@ impl Counting<'_> {
         unit.state += optimizer::state_bytes(self.optimizer, shape);
     }
 
-    /// Trained weights are f32 in memory; frozen matrices become NF4 in memory, or are mapped as they are
-    /// stored, in 4 bits too; what is quantised in a GGUF becomes f32 in memory. Norms and biases are f32.
-    fn weight_bytes(&self, slot: Slot, path: &str, weight: u64, bias: u64) -> WeightBytes {
+    /// Trained weights are f32 in memory; frozen matrices are quantised in memory, or are mapped as they are
+    /// stored, in few bits too; what is quantised in a GGUF becomes f32 in memory. Norms and biases are f32.
+    fn weight_bytes(&self, slot: Slot, path: &str, dims: (usize, usize), bias: u64) -> WeightBytes {
+        let weight = (dims.0 * dims.1) as u64;
         let beside = WeightBytes { in_memory: 4 * bias, ..WeightBytes::default() };
         let in_memory = |bytes| WeightBytes { in_memory: bytes + 4 * bias, ..beside };
         let mapped = |bytes| WeightBytes { mapped: bytes, ..beside };
         if let Some(quantizer) = self.quantizer.filter(|q| q.takes(slot, path)) {
-            let bytes = quantizer.layout.bytes(weight as usize) as u64;
-            return match self.quantized {
-                Quantized::InMemory => in_memory(bytes),
-                Quantized::Kept => WeightBytes { kept: bytes, ..beside },
+            let bytes = quantizer.layout.bytes(dims) as u64;
+            return match self.codes {
+                Codes::InMemory => in_memory(bytes),
+                Codes::Kept => WeightBytes { kept: bytes, ..beside },
             };
         }
         let name = format!("{path}.weight");
         if let Some(layout) = (self.packed)(&name) {
-            return mapped(layout.bytes(weight as usize) as u64);
+            return mapped(layout.bytes(dims) as u64);
         }
         let frozen_matrix = !matches!(self.method, Method::Full) && !slot.is_norm();
         match (self.stored)(&name).filter(|_| frozen_matrix) {

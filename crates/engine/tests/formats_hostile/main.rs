@@ -4,6 +4,7 @@
 mod bitsandbytes;
 mod build;
 mod gguf;
+mod int8;
 mod random;
 mod safetensors;
 #[path = "../formats/support.rs"]

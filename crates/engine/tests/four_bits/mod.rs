@@ -1,4 +1,4 @@
-//! How an adapter is trained on weights in 4 bits, whether a file has them or loading makes them.
+//! How an adapter is trained on weights in 4 or 8 bits, whether a file has them or loading makes them.
 
 use engine::decoder::MicroBatch;
 use engine::formats::peft::Bias;

@@ -14,6 +14,8 @@ mod neon;
 mod output;
 mod pack;
 #[cfg(test)]
+mod packed_tests;
+#[cfg(test)]
 mod rounded_tests;
 mod source;
 mod task;
@@ -24,11 +26,14 @@ mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 #[cfg(target_arch = "x86_64")]
+mod x86_int8;
+#[cfg(target_arch = "x86_64")]
 mod x86_pack;
 #[cfg(target_arch = "x86_64")]
 mod x86_strip;
 
 use crate::Isa;
+use crate::int8::{self, Int8Rows};
 use crate::nf4::{self, Nf4Blocks};
 use half::{bf16, f16};
 use std::ops::Range;
@@ -53,6 +58,8 @@ pub enum Elements<'a> {
     F16(&'a [f16]),
     /// Frozen weights in 4 bits: unpacked while they are packed, never as a whole.
     Nf4(Nf4Blocks<'a>),
+    /// Frozen weights in 8 bits, in the same way.
+    Int8(Int8Rows<'a>),
 }
 
 /// A matrix seen through strides: element (i, j) is `data[i · row_stride + j · col_stride]`.
@@ -96,6 +103,7 @@ impl<'a> Elements<'a> {
             Elements::Bf16(x) => x.len(),
             Elements::F16(x) => x.len(),
             Elements::Nf4(x) => x.len(),
+            Elements::Int8(x) => x.len(),
         }
     }
 
@@ -109,6 +117,7 @@ impl<'a> Elements<'a> {
             Elements::Bf16(x) => Elements::Bf16(&x[range]),
             Elements::F16(x) => Elements::F16(&x[range]),
             Elements::Nf4(x) => Elements::Nf4(x.slice(range)),
+            Elements::Int8(x) => Elements::Int8(x.slice(range)),
         }
     }
 
@@ -124,6 +133,11 @@ impl<'a> Elements<'a> {
             Elements::Nf4(x) => {
                 let mut values = vec![0.0; x.len()];
                 nf4::unpack(Isa::Portable, x, &mut values);
+                values
+            }
+            Elements::Int8(x) => {
+                let mut values = vec![0.0; x.len()];
+                int8::unpack(Isa::Portable, x, &mut values);
                 values
             }
         }

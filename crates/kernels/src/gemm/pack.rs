@@ -9,6 +9,7 @@
 
 use super::Elements;
 use super::source::Source;
+use crate::int8;
 use crate::nf4::{CodeOps, PlainCodes};
 use std::ops::Range;
 
@@ -70,6 +71,7 @@ impl Panel<'_> {
             Elements::Bf16(x) => (x.as_ptr().cast(), 16),
             Elements::F16(x) => (x.as_ptr().cast(), 16),
             Elements::Nf4(x) => (x.first_byte(), 4),
+            Elements::Int8(x) => (x.first_byte(), 8),
         };
         let (runs, stride, length) = match (self.k_stride, self.lane_stride) {
             (1, stride) => (self.lanes, stride, self.k),
@@ -141,6 +143,21 @@ pub(super) trait PackOps: Copy {
         PlainCodes
     }
 
+    /// `out[i]`: the bits of the value of `codes[i]`, all of one row.
+    #[inline(always)]
+    fn int8(self, codes: &[i8], absmax: f32, out: &mut [u32]) {
+        int8::read_run(codes, absmax, out, f32::to_bits);
+    }
+
+    /// The same as pairs: `out` is half as long as `codes`.
+    #[inline(always)]
+    fn int8_pairs(self, codes: &[i8], absmax: f32, out: &mut [u32]) {
+        let mut values = [0.0; 2 * STAGE];
+        let values = &mut values[..codes.len()];
+        int8::read_run(codes, absmax, values, |value| value);
+        self.pairs(values, out);
+    }
+
     /// `out[i]` becomes the pair of `from[2i]` and `from[2i + 1]`.
     #[inline(always)]
     fn pairs(self, from: &[f32], out: &mut [u32]) {
@@ -194,6 +211,7 @@ pub(super) fn pack_panel<O: PackOps>(ops: O, panel: &Panel, out: &mut [u32]) {
         Elements::Bf16(x) => pack_source(ops, x, panel, out),
         Elements::F16(x) => pack_source(ops, x, panel, out),
         Elements::Nf4(x) => pack_source(ops, x, panel, out),
+        Elements::Int8(x) => pack_source(ops, x, panel, out),
     }
 }
 

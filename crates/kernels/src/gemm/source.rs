@@ -2,6 +2,7 @@
 
 use super::Elements;
 use super::pack::{Encoding, PackOps, PlainOps, STAGE, Strip};
+use crate::int8::Int8Rows;
 use crate::nf4::Nf4Blocks;
 use half::{bf16, f16};
 
@@ -111,6 +112,24 @@ impl Source for Nf4Blocks<'_> {
     }
 }
 
+impl Source for Int8Rows<'_> {
+    #[inline(always)]
+    fn read(self, ops: impl PackOps, start: usize, out: &mut [u32]) {
+        match self.run(start, out.len()) {
+            Some((codes, absmax)) => ops.int8(codes, absmax, out),
+            None => Int8Rows::read(&self, start, out, f32::to_bits),
+        }
+    }
+
+    #[inline(always)]
+    fn read_pairs(self, ops: impl PackOps, start: usize, out: &mut [u32]) {
+        match self.run(start, 2 * out.len()) {
+            Some((codes, absmax)) => ops.int8_pairs(codes, absmax, out),
+            None => read_and_round(self, ops, start, out),
+        }
+    }
+}
+
 impl Elements<'_> {
     /// The bits of the f32 values of the `out.len()` elements from `start` on.
     #[inline(always)]
@@ -120,6 +139,7 @@ impl Elements<'_> {
             Elements::Bf16(x) => x.read(PlainOps, start, out),
             Elements::F16(x) => x.read(PlainOps, start, out),
             Elements::Nf4(x) => Source::read(x, PlainOps, start, out),
+            Elements::Int8(x) => Source::read(x, PlainOps, start, out),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! One property suite for every instruction set, against a naive product in f64.
 
 use super::*;
-use crate::nf4::{Codec, QuantType, Scales};
 use proptest::prelude::*;
 
 /// An operand: its elements in storage, and how the view walks over them.
@@ -276,49 +275,6 @@ fn an_empty_sum_is_zero_and_adds_nothing() {
 }
 
 #[test]
-fn four_bit_weights_give_the_bits_of_their_unpacked_values() {
-    // Rows that end inside of blocks and of bytes; thin and wide products; several blocks of k.
-    for (n_out, n_in, block_size) in [(70, 130, 64), (33, 51, 64), (129, 1100, 128), (9, 7, 6)] {
-        let w = random(n_out * n_in, 3);
-        let mut codes = vec![0; w.len().div_ceil(2)];
-        let mut absmax = vec![0.0; w.len().div_ceil(block_size)];
-        let quant_type = if n_out % 2 == 0 { QuantType::Nf4 } else { QuantType::Fp4 };
-        let codec = Codec { quant_type, block_size };
-        nf4::quantize(Isa::Portable, Elements::F32(&w), codec, &mut codes, &mut absmax);
-        let mut nested = vec![0; absmax.len()];
-        let mut absmax2 = vec![0.0; absmax.len().div_ceil(nf4::NESTED_BLOCK_SIZE)];
-        let offset = nf4::quantize_scales(Isa::Portable, &absmax, &mut nested, &mut absmax2);
-        let (codes2, absmax2) = (&*nested, &*absmax2);
-        for scales in [Scales::Plain(&absmax), Scales::Nested { codes: codes2, absmax2, offset }] {
-            let blocks = Elements::Nf4(Nf4Blocks::new(&codes, scales, codec, w.len()));
-            let values = blocks.to_f32();
-            for isa in Isa::available() {
-                for precision in [Precision::F32, Precision::Bf16] {
-                    for n in [1, 3, 40, 300] {
-                        let x = random(n * n_in.max(n_out), 4);
-                        let run = |w: Elements, dx: bool| {
-                            let w = Mat::new(n_out, n_in, w);
-                            let (w, k) = if dx { (w, n_out) } else { (w.t(), n_in) };
-                            let mut c = vec![0.5f32; n * w.cols];
-                            let x = Mat::new(n, k, Elements::F32(&x[..n * k]));
-                            gemm(isa, precision, 1.0, x, w, Store::Add, &mut c);
-                            c.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
-                        };
-                        for dx in [false, true] {
-                            assert!(
-                                run(blocks, dx) == run(Elements::F32(&values), dx),
-                                "{} {precision:?} {n}x{n_out}x{n_in}, dx {dx}",
-                                isa.name()
-                            );
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-#[test]
 fn a_sum_of_products_has_the_bits_of_one_after_another() {
     // Terms of several blocks of k, of less than one, and of none; more rows than a task packs at once;
     // rows of `c` whole pages apart, whose sums are held.
@@ -349,44 +305,6 @@ fn a_sum_of_products_has_the_bits_of_one_after_another() {
                     }
                     let bits = |c: &[f32]| c.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
                     assert_eq!(bits(&together), bits(&apart), "{} {m} {n}", isa.name());
-                }
-            }
-        }
-    }
-}
-
-/// Also where the products of a block are subnormal, which some sets take as 0, or not finite.
-#[test]
-fn four_bit_weights_are_rounded_as_their_unpacked_values() {
-    let maxima = [1.0, 3e-39, 2e-38, 0.0, f32::MAX, 1.2e-38, 0.3];
-    let types = |block_size| QuantType::ALL.map(|quant_type| Codec { quant_type, block_size });
-    for codec in [64, 100, 2, 1].into_iter().flat_map(types) {
-        let (n_out, n_in) = (64usize, 224);
-        let codes: Vec<u8> = (0..n_out * n_in / 2).map(|i| (i * 37 % 251) as u8).collect();
-        let blocks = (n_out * n_in).div_ceil(codec.block_size);
-        let absmax: Vec<f32> = maxima.into_iter().cycle().take(blocks).collect();
-        let blocks = Nf4Blocks::new(&codes, Scales::Plain(&absmax), codec, n_out * n_in);
-        let values = Elements::Nf4(blocks).to_f32();
-        for isa in Isa::available() {
-            for precision in [Precision::F32, Precision::Bf16] {
-                for dx in [false, true] {
-                    let product = |w: Elements| {
-                        let w = Mat::new(n_out, n_in, w);
-                        let w = if dx { w } else { w.t() };
-                        let k = w.rows;
-                        // The identity: each sum is one value.
-                        let one: Vec<f32> =
-                            (0..k * k).map(|i| f32::from(i % (k + 1) == 0)).collect();
-                        let mut c = vec![0.0f32; k * w.cols];
-                        let one = Mat::new(k, k, Elements::F32(&one));
-                        gemm(isa, precision, 1.0, one, w, Store::Overwrite, &mut c);
-                        c.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
-                    };
-                    assert!(
-                        product(Elements::Nf4(blocks)) == product(Elements::F32(&values)),
-                        "{} {precision:?} {codec:?}, dx {dx}",
-                        isa.name()
-                    );
                 }
             }
         }

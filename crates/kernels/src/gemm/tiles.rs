@@ -38,6 +38,7 @@ pub(super) fn pack_tiles<O: PackOps>(ops: O, panel: &Panel, out: &mut [u32]) {
             Elements::Bf16(x) => fill_tiles(ops, x, &group, tiles),
             Elements::F16(x) => fill_tiles(ops, x, &group, tiles),
             Elements::Nf4(x) => fill_tiles(ops, x, &group, tiles),
+            Elements::Int8(x) => fill_tiles(ops, x, &group, tiles),
         }
     }
 }

@@ -4,6 +4,7 @@
 use super::pack::{Encoding, GROUP, Lanes, PackOps, Panel, Strip, pack_panel};
 use super::tiles::pack_tiles;
 use super::x86::fetch_source;
+use super::x86_int8::{pairs_avx512, values_avx512};
 use super::x86_strip::{strip_of_pairs, strip_of_words};
 use crate::nf4::{Avx2Codes, Avx512Codes, Bf16Codes, CodeOps};
 use std::arch::x86_64::*;
@@ -74,6 +75,12 @@ impl PackOps for OpsAvx512 {
     }
 
     #[inline(always)]
+    fn int8(self, codes: &[i8], absmax: f32, out: &mut [u32]) {
+        // SAFETY: this value exists, so the caller is `pack_avx512`, which has `avx512f`, `bw` and `vl`.
+        unsafe { values_avx512(codes, absmax, out) }
+    }
+
+    #[inline(always)]
     fn transpose(self, from: &Lanes, words: usize, lanes: usize, out: &mut [u32], width: usize) {
         // SAFETY: this value exists, so the caller is `pack_avx512`, which has `avx512f`.
         unsafe { transpose_avx512(from, words, lanes, out, width) }
@@ -103,6 +110,18 @@ impl PackOps for OpsBf16 {
     fn codes(self) -> impl CodeOps {
         // SAFETY: this value exists, so the caller has `avx512f`, `bw`, `vl`, `dq` and `bf16`.
         unsafe { Bf16Codes::here() }
+    }
+
+    #[inline(always)]
+    fn int8(self, codes: &[i8], absmax: f32, out: &mut [u32]) {
+        // SAFETY: this value exists, so the caller has `avx512f`, `bw` and `vl`.
+        unsafe { values_avx512(codes, absmax, out) }
+    }
+
+    #[inline(always)]
+    fn int8_pairs(self, codes: &[i8], absmax: f32, out: &mut [u32]) {
+        // SAFETY: this value exists, so the caller has `avx512f`, `bw`, `vl` and `bf16`.
+        unsafe { pairs_avx512(codes, absmax, out) }
     }
 
     #[inline(always)]

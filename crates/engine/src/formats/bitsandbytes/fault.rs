@@ -1,4 +1,4 @@
-//! What can be wrong with a weight in 4 bits, and what to do. The tensor is named by the error around it.
+//! What can be wrong with a weight in 4 or 8 bits, and what to do. The tensor is named by the error around it.
 
 use crate::formats::StoredDtype;
 
@@ -24,6 +24,10 @@ pub enum PackedFault {
     },
     #[error("its part `{0}` is not the table that it should be")]
     Table(&'static str),
+    #[error("its int8 codes have the shape {0:?}, needed is a matrix that is not empty")]
+    Shape(Vec<usize>),
+    #[error("its weight_format is {0}, only 0 (rows) can be read")]
+    Format(u8),
 }
 
 impl PackedFault {
@@ -32,6 +36,9 @@ impl PackedFault {
         match self {
             PackedFault::Kind(_) | PackedFault::Key { .. } | PackedFault::Table(_) => {
                 "Take the model's unquantised weights; load_in_4bit quantises them while they are read."
+            }
+            PackedFault::Format(_) => {
+                "Take the model's unquantised weights; load_in_8bit quantises them while they are read."
             }
             _ => "Download the file again; this copy is damaged or incomplete.",
         }

@@ -1,14 +1,14 @@
-//! A file of weights in 4 bits that `write_packed` wrote: opened whole or refused. Knows no model.
+//! A file of weights in few bits that `write_packed` wrote: opened whole or refused. Knows no model.
 
-use super::read::{Packed, fold};
+use super::packed::{Packed, fold};
 use crate::formats::model::{Place, RowOrder, TensorInfo};
 use crate::formats::safetensors::{Entry, SafetensorsFile};
 use crate::formats::{FormatError, Result};
-use crate::nf4::{Nf4Layout, Nf4Matrix};
+use crate::weight::{Layout, Weight};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// Weights in 4 bits that stay where they lie in the mapped file.
+/// Weights in few bits that stay where they lie in the mapped file.
 pub struct PackedFile {
     file: SafetensorsFile,
     packed: HashMap<String, Packed>,
@@ -40,14 +40,14 @@ impl PackedFile {
     }
 
     /// How a weight is laid out, and its `(rows, cols)`.
-    pub fn describe(&self, name: &str) -> Option<(Nf4Layout, (usize, usize))> {
-        self.packed.get(name).map(|packed| (packed.layout, packed.dims))
+    pub fn describe(&self, name: &str) -> Option<(Layout, (usize, usize))> {
+        self.packed.get(name).map(|packed| (packed.layout(), packed.dims()))
     }
 
     /// A weight where it lies; `None` for a name that is not there.
-    pub fn matrix(&self, name: &str) -> Result<Option<Nf4Matrix>> {
+    pub fn weight(&self, name: &str) -> Result<Option<Weight>> {
         let files = std::slice::from_ref(&self.file.file);
-        self.packed.get(name).map(|packed| packed.matrix(files)).transpose()
+        self.packed.get(name).map(|packed| packed.weight(files)).transpose()
     }
 
     /// The file's length.

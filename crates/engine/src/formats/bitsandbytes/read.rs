@@ -1,27 +1,22 @@
-//! Finds and checks the parts of each weight when a model's files are opened; a weight that is asked for
-//! stays where it lies in the mapped file. Reads no code.
+//! Checks the parts of a weight in 4 bits when a model's files are opened; a weight that is asked for stays
+//! where it lies in the mapped file. Reads no code.
 
-use super::{ABSMAX, NESTED_ABSMAX, NESTED_QUANT_MAP, PackedFault, QUANT_MAP, STATE};
+use super::packed::{ByName, Part, bytes_in_memory, floats, mapped, size};
+use super::{ABSMAX, NESTED_ABSMAX, NESTED_QUANT_MAP, PackedFault, QUANT_MAP};
 use crate::formats::mapped::MappedFile;
-use crate::formats::model::{Place, RowOrder, TensorInfo, bytes, read_values};
+use crate::formats::model::bytes;
 use crate::formats::{FormatError, Result, StoredDtype, json};
 use crate::nf4::{Nf4Layout, Nf4Matrix, OwnedScales, QuantType, ScaleBits};
 use crate::weight::Values;
-use bytemuck::AnyBitPattern;
 use kernels::nf4::{BLOCK_SIZE_MAX, DYNAMIC_CODE, NESTED_BLOCK_SIZE};
 use serde::Deserialize;
-use std::borrow::Cow;
-use std::collections::HashMap;
-
-/// A tensor as a file has it.
-type Part = (TensorInfo, Place);
 
 /// Longest JSON that is read: those that bitsandbytes writes have 200 bytes.
 const STATE_BYTES_MAX: usize = 4096;
 
 /// A weight in 4 bits, its parts checked.
 #[derive(Debug)]
-pub(in crate::formats) struct Packed {
+pub(in crate::formats) struct PackedBlocks {
     pub layout: Nf4Layout,
     pub dims: (usize, usize),
     codes: Part,
@@ -34,45 +29,6 @@ struct Nested {
     absmax: Part,
     offset: f32,
     table: Vec<f32>,
-}
-
-/// Takes the parts of weights in 4 bits out of `tensors`, and gives each weight its own shape.
-pub(in crate::formats) fn fold(
-    files: &[MappedFile],
-    tensors: Vec<Part>,
-) -> Result<(Vec<Part>, HashMap<String, Packed>)> {
-    let by_name: HashMap<&str, &Part> = tensors.iter().map(|p| (p.0.name.as_str(), p)).collect();
-    let mut packed = HashMap::new();
-    for state in &tensors {
-        if let Some((weight, kind)) = state.0.name.split_once(STATE) {
-            let read = Reader { files, weight, state, by_name: &by_name }.read(kind)?;
-            packed.insert(weight.to_owned(), read);
-        }
-    }
-    for part in &tensors {
-        let weight = part.0.name.strip_suffix(ABSMAX).and_then(|name| name.strip_suffix('.'));
-        if let Some(weight) = weight.filter(|weight| !packed.contains_key(*weight)) {
-            let reader = Reader { files, weight, state: part, by_name: &by_name };
-            return Err(reader.fault(PackedFault::Lacks("quant_state")));
-        }
-    }
-    let outer = |(info, place): Part| match packed.get(&info.name) {
-        Some(Packed { dims: (rows, cols), layout, .. }) => {
-            let dtype = StoredDtype::of_codes(layout.quant_type);
-            let info = TensorInfo { shape: vec![*rows, *cols], dtype, ..info };
-            Some((info, Place { rows: RowOrder::AsIs, ..place }))
-        }
-        None => (!is_part(&info.name, &packed)).then_some((info, place)),
-    };
-    Ok((tensors.into_iter().filter_map(outer).collect(), packed))
-}
-
-fn is_part(name: &str, packed: &HashMap<String, Packed>) -> bool {
-    if let Some((weight, _)) = name.split_once(STATE) {
-        return packed.contains_key(weight);
-    }
-    let part = |part| matches!(part, ABSMAX | QUANT_MAP | NESTED_ABSMAX | NESTED_QUANT_MAP);
-    name.rsplit_once('.').is_some_and(|(weight, name)| part(name) && packed.contains_key(weight))
 }
 
 /// The JSON of a weight, as far as it decides about values.
@@ -115,21 +71,21 @@ fn wrong_key(key: &'static str, value: impl ToString, needed: String) -> PackedF
 }
 
 /// Finds and checks the parts of one weight.
-struct Reader<'a> {
-    files: &'a [MappedFile],
-    weight: &'a str,
-    state: &'a Part,
-    by_name: &'a HashMap<&'a str, &'a Part>,
+pub(super) struct Reader<'a> {
+    pub files: &'a [MappedFile],
+    pub weight: &'a str,
+    pub state: &'a Part,
+    pub by_name: &'a ByName<'a>,
 }
 
 impl Reader<'_> {
-    fn read(&self, kind: &str) -> Result<Packed> {
+    pub fn read(&self, kind: &str) -> Result<PackedBlocks> {
         let (quant_type, state) = self.state(kind)?;
         let (dims, n) = state.dims().map_err(|fault| self.fault(fault))?;
         let codes = self.by_name.get(self.weight);
         let codes = *codes.ok_or_else(|| self.fault(PackedFault::Lacks("weight")))?;
         if codes.0.bytes != n.div_ceil(2) {
-            return Err(self.size(&codes.0, "weight", n.div_ceil(2), "any dtype"));
+            return Err(self.fault(size(&codes.0, "weight", n.div_ceil(2), "any dtype")));
         }
         let values = quant_type.values();
         let table = self.floats(self.part(QUANT_MAP, StoredDtype::F32, values.len())?)?;
@@ -146,7 +102,7 @@ impl Reader<'_> {
             _ => ScaleBits::Plain,
         };
         let layout = Nf4Layout { quant_type, block_size: state.blocksize, scales };
-        Ok(Packed { layout, dims, codes: codes.clone(), absmax, nested })
+        Ok(PackedBlocks { layout, dims, codes: codes.clone(), absmax, nested })
     }
 
     fn state(&self, kind: &str) -> Result<(QuantType, State)> {
@@ -192,7 +148,7 @@ impl Reader<'_> {
         let needed = values * dtype.block().1;
         match found.0.dtype == dtype && found.0.bytes == needed {
             true => Ok(found),
-            false => Err(self.size(&found.0, part, needed, dtype.name())),
+            false => Err(self.fault(size(&found.0, part, needed, dtype.name()))),
         }
     }
 
@@ -200,24 +156,13 @@ impl Reader<'_> {
         floats(self.files, part)
     }
 
-    fn size(
-        &self,
-        found: &TensorInfo,
-        part: &'static str,
-        needed: usize,
-        needed_dtype: &'static str,
-    ) -> FormatError {
-        let TensorInfo { bytes, dtype, .. } = *found;
-        self.fault(PackedFault::Size { part, bytes, dtype, needed, needed_dtype })
-    }
-
-    fn fault(&self, what: PackedFault) -> FormatError {
+    pub fn fault(&self, what: PackedFault) -> FormatError {
         let path = self.files[self.state.1.file].path.clone();
         FormatError::Packed { path, tensor: self.weight.into(), what: Box::new(what) }
     }
 }
 
-impl Packed {
+impl PackedBlocks {
     /// The weight where it lies; parts that lie askew or in another order are copied.
     pub fn matrix(&self, files: &[MappedFile]) -> Result<Nf4Matrix> {
         let scales = match &self.nested {
@@ -258,26 +203,4 @@ impl Nested {
 
 fn same_bits(a: &[f32], b: &[f32]) -> bool {
     a.iter().map(|x| x.to_bits()).eq(b.iter().map(|x| x.to_bits()))
-}
-
-/// A part in the map, or as `copy` reads it.
-fn mapped<T: AnyBitPattern>(
-    files: &[MappedFile],
-    part: &Part,
-    copy: fn(&[MappedFile], &Part) -> Result<Vec<T>>,
-) -> Result<Values<T>> {
-    let (info, Place { file, begin, rows }) = part;
-    let there = (*rows == RowOrder::AsIs)
-        .then(|| Values::mapped(files[*file].map.clone(), *begin..begin + info.bytes))
-        .flatten();
-    there.map_or_else(|| Ok(Values::Memory(copy(files, part)?)), Ok)
-}
-
-fn floats(files: &[MappedFile], (info, place): &Part) -> Result<Vec<f32>> {
-    let bytes = bytes(files, info, place)?;
-    read_values(&files[place.file].path, &info.name, info.dtype, &bytes)
-}
-
-fn bytes_in_memory(files: &[MappedFile], (info, place): &Part) -> Result<Vec<u8>> {
-    bytes(files, info, place).map(Cow::into_owned)
 }

@@ -1,12 +1,14 @@
-//! Writes weights in 4 bits as bitsandbytes saves them: a safetensors file that it, and we, read.
+//! Writes weights in 4 or 8 bits as bitsandbytes saves them: a safetensors file that it, and we, read.
 //!
 //! Knows no model. The order of the JSON's keys and the form of its numbers are Python's.
 
-use super::{ABSMAX, NESTED_ABSMAX, NESTED_QUANT_MAP, QUANT_MAP, STATE};
+use super::{ABSMAX, FORMAT, NESTED_ABSMAX, NESTED_QUANT_MAP, QUANT_MAP, ROW_ABSMAX, STATE};
 use crate::formats::write::{TensorBytes, order, write_atomically, write_safetensors};
 use crate::formats::{FormatError, StoredDtype};
+use crate::int8::Int8Matrix;
 use crate::nf4::Nf4Matrix;
 use crate::signal::Signal;
+use crate::weight::Quantized;
 use kernels::nf4::{DYNAMIC_CODE, NESTED_BLOCK_SIZE, Scales};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -32,11 +34,11 @@ impl Part<'_> {
 /// Errors: what the disk refuses. The file appears whole or not at all. `signal` counts bytes.
 pub fn write_packed(
     path: &Path,
-    weights: &[(String, &Nf4Matrix)],
+    weights: &[(String, Quantized)],
     mut metadata: BTreeMap<String, String>,
     signal: &Signal,
 ) -> Result<(), FormatError> {
-    let parts: Vec<Part> = weights.iter().flat_map(|(name, matrix)| parts(name, matrix)).collect();
+    let parts: Vec<Part> = weights.iter().flat_map(|(name, weight)| parts(name, *weight)).collect();
     let tensors: Vec<TensorBytes> = parts.iter().map(Part::tensor).collect();
     metadata.insert(super::CHECKSUM.into(), checksum(&tensors));
     write_atomically(path, |file| {
@@ -54,7 +56,31 @@ fn checksum(tensors: &[TensorBytes]) -> String {
     hash.finalize().to_hex().to_string()
 }
 
-fn parts<'a>(name: &str, matrix: &'a Nf4Matrix) -> Vec<Part<'a>> {
+fn parts<'a>(name: &str, weight: Quantized<'a>) -> Vec<Part<'a>> {
+    match weight {
+        Quantized::FourBits(matrix) => parts_of_blocks(name, matrix),
+        Quantized::Int8(matrix) => parts_of_rows(name, matrix).into(),
+    }
+}
+
+fn parts_of_rows<'a>(name: &str, matrix: &'a Int8Matrix) -> [Part<'a>; 3] {
+    let (rows, cols) = matrix.dims();
+    let (codes, absmax) = matrix.parts();
+    let module = name.strip_suffix("weight").expect("a module's weight");
+    let part = |name: String, dtype, shape: &[usize], bytes| {
+        let shape = shape.to_vec();
+        Part { name, dtype, shape, bytes }
+    };
+    let floats = Cow::Borrowed(bytemuck::cast_slice(absmax));
+    let bytes = Cow::Borrowed(bytemuck::cast_slice(codes));
+    [
+        part(name.to_owned(), StoredDtype::I8, &[rows, cols], bytes),
+        part(format!("{module}{ROW_ABSMAX}"), StoredDtype::F32, &[rows], floats),
+        part(format!("{module}{FORMAT}"), StoredDtype::U8, &[], Cow::Borrowed(&[0])),
+    ]
+}
+
+fn parts_of_blocks<'a>(name: &str, matrix: &'a Nf4Matrix) -> Vec<Part<'a>> {
     let floats = |values: &'a [f32]| Cow::Borrowed(bytemuck::cast_slice::<f32, u8>(values));
     let part = |suffix: &str, dtype, shape, bytes| {
         let name = if suffix.is_empty() { name.to_owned() } else { format!("{name}.{suffix}") };
