@@ -1,7 +1,7 @@
 // FLOPs of all matrix products that a LoRA step of a Llama executes, by what they are for. Measures nothing.
 //
 //   weights      2·in·out a token forward and as much for dx; the lowest q, k and v have no dx
-//   recomputed   forward of a block again, adapters and attention with it
+//   recomputed   forward of a block again, adapters and attention with it, but for what gives its output: down
 //   adapters     2·r·(in + out) forward, twice that backward: dh, dA, dB and dx's term
 //   head         2·V·C for logits and for dx, of supervised tokens only
 //   attention    two products forward, five or seven backward, over the tiles that are computed (crates/kernels/attention)
@@ -92,7 +92,7 @@ export const stepFlops = (decoder: Decoder, step: LoraStep): StepFlops => {
   const forward = sum(passes.map((pass) => pass.forward))
   return {
     weights: 2 * blocks * weights - lowest,
-    recomputed: recomputedBlocks * (weights + adapters + forward),
+    recomputed: recomputedBlocks * (weights + adapters + forward - 2 * tokens * hidden * (intermediate + rank)),
     adapters: 3 * blocks * adapters - lowestAdapters,
     head: 2 * 2 * vocab * hidden * step.supervisedTokens,
     attention: blocks * sum(passes.map((pass) => pass.forward + pass.backward)),

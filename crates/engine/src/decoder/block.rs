@@ -22,9 +22,8 @@ use crate::spec::{Mlp, QkvLayout, Residual};
 use candle_core::{DType, Tensor};
 use std::slice::from_ref;
 
-/// What `backward` needs besides the block's input. What costs little for its bytes is not kept: the
-/// activation's output is computed again from what it was made of, and the norms' outputs too once
-/// [`Saved::thin`] gave them up.
+/// What `backward` needs besides the block's input. What costs little for its bytes, the outputs of the
+/// norms and of the activation, is computed again once [`Saved::thin`] gave it up.
 pub struct Saved {
     n1: Option<Tensor>,
     norm1: NormSaved,
@@ -37,6 +36,7 @@ pub struct Saved {
     norm2: Option<NormSaved>,
     gate: Option<Tensor>,
     up: Tensor,
+    m: Option<Tensor>,
     /// Of the linears' adapters.
     lora: LoraSaved,
 }
@@ -44,7 +44,16 @@ pub struct Saved {
 impl Saved {
     /// Gives up what is read long before it is needed again and costs little to compute again.
     pub fn thin(&mut self, ctx: &Ctx) {
-        [self.n1.take(), self.n2.take()].into_iter().flatten().for_each(|n| ctx.recycle([n]));
+        let cheap = [self.n1.take(), self.n2.take(), self.m.take()];
+        cheap.into_iter().flatten().for_each(|x| ctx.recycle([x]));
+    }
+
+    /// With what the end of a block adds.
+    fn whole(mut self, h: Tensor, m: Tensor, down: GroupSaved, residual: Residual) -> Saved {
+        self.h = (residual == Residual::Sequential).then_some(h);
+        self.m = Some(m);
+        self.lora.down = down;
+        self
     }
 
     /// Gives its memory to the next tensors.
@@ -86,6 +95,27 @@ pub fn forward(
     x: &Tensor,
     cache: Option<&mut LayerCache>,
 ) -> Result<(Tensor, Saved)> {
+    let Pass { ctx, adapters, .. } = *pass;
+    let (h, m, saved) = up_to_down(pass, block, x, cache)?;
+    let (y, down) = linear_forward(ctx, &block.down, &m, adapters)?;
+    elementwise::add_assign(ctx, &y, &h)?;
+    Ok((y, saved.whole(h, m, down, pass.spec.residual)))
+}
+
+/// What [`forward`] saves, computed again: all but the block's output.
+pub fn recompute(pass: &Pass, block: &Block, x: &Tensor) -> Result<Saved> {
+    let (h, m, saved) = up_to_down(pass, block, x, None)?;
+    let down = group_inner(pass.ctx, &[&block.down], &m, pass.adapters)?;
+    Ok(saved.whole(h, m, down, pass.spec.residual))
+}
+
+/// Returns h, m and what else is saved.
+fn up_to_down(
+    pass: &Pass,
+    block: &Block,
+    x: &Tensor,
+    cache: Option<&mut LayerCache>,
+) -> Result<(Tensor, Tensor, Saved)> {
     let Pass { ctx, spec, adapters, .. } = *pass;
     let dtype = ctx.activation_dtype();
     let (n1, norm1) = norm_forward(ctx, spec.norm, &block.attention_norm, x, dtype)?;
@@ -117,13 +147,15 @@ pub fn forward(
     let up = outs.pop().expect("up is the last");
     let gate = outs.pop();
     let m = activate(pass, gate.as_ref(), &up)?;
-    let (y, lora_down) = linear_forward(ctx, &block.down, &m, adapters)?;
-    ctx.recycle([m]);
-    elementwise::add_assign(ctx, &y, &h)?;
-    let h = (spec.residual == Residual::Sequential).then_some(h);
-    let lora = LoraSaved { qkv: lora_qkv, o: lora_o, mlp: lora_mlp, down: lora_down };
+    let down = GroupSaved::default();
+    let lora = LoraSaved { qkv: lora_qkv, o: lora_o, mlp: lora_mlp, down };
     let n1 = Some(n1);
-    Ok((y, Saved { n1, norm1, qkv, attn, attention, h, n2, norm2, gate, up, lora }))
+    let (h_kept, m_kept) = (None, None);
+    Ok((
+        h,
+        m,
+        Saved { n1, norm1, qkv, attn, attention, h: h_kept, n2, norm2, gate, up, m: m_kept, lora },
+    ))
 }
 
 /// Returns `dx`, or nothing where the caller needs none. What `saved` holds may be gradients afterwards.
@@ -212,7 +244,10 @@ fn mlp_backward(
     saved: &Saved,
 ) -> Result<Tensor> {
     let Pass { ctx, spec, adapters, .. } = *pass;
-    let m = activate(pass, saved.gate.as_ref(), &saved.up)?;
+    let m = match &saved.m {
+        Some(m) => m.clone(),
+        None => activate(pass, saved.gate.as_ref(), &saved.up)?,
+    };
     let mut dm = None;
     let inputs = (&m, &saved.lora.down);
     group_backward(ctx, &[&block.down], from_ref(dy), inputs, adapters, Some(&mut dm))?;

@@ -132,11 +132,7 @@ pub fn group_forward(
     dtype: DType,
 ) -> Result<(Vec<Tensor>, GroupSaved)> {
     let readers = readers(group, adapters);
-    let h: Result<Vec<Tensor>> = readers
-        .iter()
-        .map(|it| it.with_input(ctx, x, |x| lora::forward(ctx, x, &it.factors)))
-        .collect();
-    let h = h?;
+    let h = inner(ctx, &readers, x)?;
     let y: Result<Vec<Tensor>> = (group.iter().zip(&acting(group.len(), &readers, &h)?))
         .map(|(linear, adapter)| {
             let term = adapter.as_ref().map(|it| it.factors.forward_term(&it.rows));
@@ -148,6 +144,21 @@ pub fn group_forward(
         })
         .collect();
     Ok((y?, GroupSaved { h }))
+}
+
+/// What [`group_forward`] saves, computed again.
+pub fn group_inner(
+    ctx: &Ctx,
+    group: &[&Linear],
+    x: &Tensor,
+    adapters: Adapters,
+) -> Result<GroupSaved> {
+    Ok(GroupSaved { h: inner(ctx, &readers(group, adapters), x)? })
+}
+
+fn inner(ctx: &Ctx, readers: &[Readers], x: &Tensor) -> Result<Vec<Tensor>> {
+    let of_each = |it: &Readers| it.with_input(ctx, x, |x| lora::forward(ctx, x, &it.factors));
+    readers.iter().map(of_each).collect()
 }
 
 /// `y`, in f32, of a linear that reads `x` alone.

@@ -93,7 +93,7 @@ pub fn loss_and_grads(model: &mut Model, batch: &MicroBatch, run: &Training) -> 
         let (x, saved) = kept.pop().expect("one entry a block");
         let saved = match saved {
             Some(saved) => saved,
-            None => block::forward(&pass, block, &x, None)?.1,
+            None => block::recompute(&pass, block, &x)?,
         };
         let want = if layer > 0 || below { Want::Dx } else { Want::Nothing };
         run.signal.block()?;

@@ -16,7 +16,7 @@ use crate::model::verify::verify;
 use crate::model::vocabulary;
 use crate::model::{Method, Source};
 use crate::options::{ComputeDtype, EngineOptions, PlanOptions, PlanQuestion};
-use crate::spec::DecoderSpec;
+use crate::spec::{DecoderSpec, Slot};
 use crate::{Result, machine};
 use candle_core::DType;
 use layout::{Cards, Layout, Part};
@@ -365,8 +365,8 @@ fn suggestions(
     found
 }
 
-/// 2 FLOPs a weight and token in each product: forward, dx, and dW where trained; recomputed blocks
-/// run forward twice, their adapters too. The head's logits are for supervised rows; all are counted.
+/// 2 FLOPs a weight and token in each product: forward, dx, and dW where trained; recomputed blocks run
+/// forward twice but for their last linear, their adapters too. The head's logits are for supervised rows; all are counted.
 fn flops_per_token(
     spec: &DecoderSpec,
     units: &Units,
@@ -380,7 +380,10 @@ fn flops_per_token(
     let width = (spec.n_heads * spec.head_dim) as f64;
     let attention = width * spec.n_layers as f64 * seq_length as f64;
     let head = spec.vocab_size as f64 * spec.hidden_size as f64 * products;
-    2.0 * (all.linears as f64 * (products + share)
+    let (rows, cols) = spec.weight_dims(Slot::Down);
+    let again = all.linears as f64 - (spec.n_layers * rows * cols) as f64;
+    2.0 * (all.linears as f64 * products
+        + again * share
         + attention * (3.5 + share)
         + head
         + (3.0 + share) * all.adapter_params as f64)

@@ -18,6 +18,9 @@ const SERIAL_WORK: usize = 1 << 18;
 /// would cut columns, and `a` would be packed again for each cut.
 pub(super) const HELD_MAX: usize = 1024 * 1024;
 
+/// Rows below which sums of f32 aren't held.
+const HELD_ROWS_MIN: usize = 1024;
+
 /// A block of one term's k.
 #[derive(Clone, Copy)]
 pub(super) struct Block {
@@ -122,7 +125,10 @@ pub(super) fn product<K: Kernel>(kernel: K, terms: &[Term], target: Target) {
     let mut blocks: Vec<Block> =
         turned.iter().enumerate().flat_map(|(i, x)| blocks_of(kernel, i, x.a.cols)).collect();
     blocks.iter_mut().enumerate().for_each(|(index, block)| block.index = index);
-    let c = Output::new(target, (m, n), transposed, K::NR);
+    // Of few rows or blocks, the passes over `c` cost less than the memory to pack all of k.
+    let may_hold =
+        rows >= HELD_ROWS_MIN && blocks.len() >= 4 && words_of(&blocks) <= K::B_WORDS / K::NR;
+    let c = Output::new(target, (m, n), transposed, (K::NR, may_hold));
     let unpacks = turned.iter().any(|x| matches!(x.b.data, Elements::Nf4(_)));
     let a_words = if unpacks || c.holds_sums() { K::A_WORDS_LARGE } else { K::A_WORDS };
     let held_max = if c.holds_sums() { HELD_MAX } else { usize::MAX };

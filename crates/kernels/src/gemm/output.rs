@@ -31,6 +31,7 @@ pub(super) struct Output<'c> {
     end: End,
     /// Columns of a tile at most: sums are held in rows of so many.
     width: usize,
+    holds_sums: bool,
     of: PhantomData<&'c mut f32>,
 }
 
@@ -170,12 +171,13 @@ impl Place<f32> {
 }
 
 impl<'c> Output<'c> {
-    /// `c` is `[m, n]`, and `target` has what belongs to that; `width` is that of the tiles.
+    /// `c` is `[m, n]`, and `target` has what belongs to that; `width` is that of the tiles. Where sums of f32
+    /// may be held, they are if rows of `c` are in each other's way.
     pub(super) fn new(
         target: Target<'c>,
         (m, n): (usize, usize),
         transposed: bool,
-        width: usize,
+        (width, may_hold): (usize, bool),
     ) -> Output<'c> {
         let (start, end) = match target {
             Target::F32(c, store) => {
@@ -190,16 +192,17 @@ impl<'c> Output<'c> {
             }
         };
         let (rows, cols) = if transposed { (n, m) } else { (m, n) };
-        Output { rows, cols, start, end, width, of: PhantomData }
+        let holds_sums = match end {
+            End::F32(c) => may_hold && c.rows_collide(),
+            End::Bf16(_) => true,
+        };
+        Output { rows, cols, start, end, width, holds_sums, of: PhantomData }
     }
 
     /// Whether sums are in another place than `c` between two blocks of k.
     #[inline(always)]
     pub(super) fn holds_sums(&self) -> bool {
-        match self.end {
-            End::F32(c) => c.rows_collide(),
-            End::Bf16(_) => true,
-        }
+        self.holds_sums
     }
 
     /// The tile of `rows` × `cols` elements whose first is (i, j). Between two blocks of k its sums are
