@@ -92,7 +92,8 @@ export const stepFlops = (decoder: Decoder, step: LoraStep): StepFlops => {
   const forward = sum(passes.map((pass) => pass.forward))
   return {
     weights: 2 * blocks * weights - lowest,
-    recomputed: recomputedBlocks * (weights + adapters + forward - 2 * tokens * hidden * (intermediate + rank)),
+    recomputed:
+      recomputedBlocks * (weights + adapters + forward - 2 * tokens * hidden * (intermediate + rank)),
     adapters: 3 * blocks * adapters - lowestAdapters,
     head: 2 * 2 * vocab * hidden * step.supervisedTokens,
     attention: blocks * sum(passes.map((pass) => pass.forward + pass.backward)),
