@@ -149,13 +149,21 @@ fn up_to_down(
     let m = activate(pass, gate.as_ref(), &up)?;
     let down = GroupSaved::default();
     let lora = LoraSaved { qkv: lora_qkv, o: lora_o, mlp: lora_mlp, down };
-    let n1 = Some(n1);
-    let (h_kept, m_kept) = (None, None);
-    Ok((
-        h,
-        m,
-        Saved { n1, norm1, qkv, attn, attention, h: h_kept, n2, norm2, gate, up, m: m_kept, lora },
-    ))
+    let saved = Saved {
+        n1: Some(n1),
+        norm1,
+        qkv,
+        attn,
+        attention,
+        h: None,
+        n2,
+        norm2,
+        gate,
+        up,
+        m: None,
+        lora,
+    };
+    Ok((h, m, saved))
 }
 
 /// Returns `dx`, or nothing where the caller needs none. What `saved` holds may be gradients afterwards.

@@ -4,9 +4,10 @@
 //! part of the baseline of aarch64.
 
 use super::kernel::{Kernel, with_rows};
-use super::output::{Rows, RowsOf, Stored, Tile};
+use super::output::{Rows, RowsOf, Tile};
 use super::pack::{Encoding, Panel, PlainOps, pack_panel};
 use crate::isa::Neon;
+use crate::value::Value;
 use std::arch::aarch64::*;
 
 /// f32 on NEON.
@@ -73,7 +74,7 @@ fn tile_neon<const R: usize>(a: &[u32], b: &[u32], c: Tile) {
 /// As `RowsOf::put` does it.
 #[inline]
 #[target_feature(enable = "neon")]
-fn put_rows<T: Stored, const R: usize>(sums: &[[float32x4_t; 2]; R], mut rows: RowsOf<T, R, 8>) {
+fn put_rows<T: Value, const R: usize>(sums: &[[float32x4_t; 2]; R], mut rows: RowsOf<T, R, 8>) {
     for (r, sums) in sums.iter().enumerate() {
         let mut row = *sums;
         for (half, value) in row.iter_mut().enumerate() {

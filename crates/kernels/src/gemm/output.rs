@@ -8,7 +8,7 @@
 //! So an element is rounded to bf16 once. Nothing here multiplies operands.
 
 use super::Store;
-use super::pack::round;
+use crate::value::Value;
 use half::bf16;
 use std::marker::PhantomData;
 
@@ -92,25 +92,6 @@ struct Place<T> {
 enum End {
     F32(Place<f32>),
     Bf16(Place<bf16>),
-}
-
-/// What a sum becomes where it is stored.
-pub(super) trait Stored: Copy {
-    fn from_sum(sum: f32) -> Self;
-}
-
-impl Stored for f32 {
-    #[inline(always)]
-    fn from_sum(sum: f32) -> f32 {
-        sum
-    }
-}
-
-impl Stored for bf16 {
-    #[inline(always)]
-    fn from_sum(sum: f32) -> bf16 {
-        bf16::from_bits((round(sum.to_bits()) >> 16) as u16)
-    }
 }
 
 impl<T> Place<T> {
@@ -299,7 +280,7 @@ impl<'c> Tile<'c> {
 
     /// Goes along the contiguous side of `c`.
     #[inline(always)]
-    fn put_lines<T: Stored, const N: usize>(&self, end: Place<T>, sums: &[[f32; N]]) {
+    fn put_lines<T: Value, const N: usize>(&self, end: Place<T>, sums: &[[f32; N]]) {
         let sums = &sums[..self.rows];
         assert!(self.cols <= N);
         // SAFETY: `Output::tile` checked that the tile's rows and columns lie inside of where it starts
@@ -310,7 +291,7 @@ impl<'c> Tile<'c> {
                 Some(start) => *start.at(r, j) + product,
                 None => product,
             };
-            *end.at(r, j) = T::from_sum(value);
+            *end.at(r, j) = T::round(value);
         };
         if end.col_stride == 1 {
             for (r, sums) in sums.iter().enumerate() {
@@ -328,7 +309,7 @@ impl<'c> Tile<'c> {
     }
 }
 
-impl<T: Stored, const R: usize, const N: usize> RowsOf<'_, T, R, N> {
+impl<T: Value, const R: usize, const N: usize> RowsOf<'_, T, R, N> {
     #[inline(always)]
     pub(super) fn alpha(&self) -> f32 {
         self.alpha
@@ -350,7 +331,7 @@ impl<T: Stored, const R: usize, const N: usize> RowsOf<'_, T, R, N> {
         // SAFETY: as above, and these rows alone may touch them.
         let out: &mut [T; N] = unsafe { &mut *self.end.at(r, 0).cast() };
         for (out, value) in out.iter_mut().zip(values) {
-            *out = T::from_sum(*value);
+            *out = T::round(*value);
         }
     }
 

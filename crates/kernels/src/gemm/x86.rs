@@ -7,10 +7,11 @@
 //! operands as 0 and flushes subnormal results to 0.
 
 use super::kernel::{Kernel, with_rows};
-use super::output::{Rows, RowsOf, Stored, Tile};
+use super::output::{Rows, RowsOf, Tile};
 use super::pack::{Encoding, Panel};
 use super::x86_pack::{load16, pack_avx2, pack_avx512, pack_bf16};
 use crate::isa::{Avx2, Avx512, Avx512Bf16};
+use crate::value::Value;
 use std::arch::x86_64::*;
 
 /// f32 on AVX2 and FMA: tiles of 6 × 16 in 12 of 16 registers.
@@ -175,7 +176,7 @@ fn tile_avx2<const R: usize>(a: &[u32], b: &[u32], c: Tile) {
 /// As `RowsOf::put` does it.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn put_rows_avx2<T: Stored, const R: usize>(sums: &[[__m256; 2]; R], mut rows: RowsOf<T, R, 16>) {
+fn put_rows_avx2<T: Value, const R: usize>(sums: &[[__m256; 2]; R], mut rows: RowsOf<T, R, 16>) {
     let alpha = _mm256_set1_ps(rows.alpha());
     for (r, sums) in sums.iter().enumerate() {
         let mut row = *sums;
@@ -255,7 +256,7 @@ unsafe fn put_avx512<const R: usize>(sums: [[__m512; 2]; R], c: Tile) {
 /// # Safety
 /// - The CPU has `avx512f`.
 #[inline(always)]
-unsafe fn put_rows_avx512<T: Stored, const R: usize>(
+unsafe fn put_rows_avx512<T: Value, const R: usize>(
     sums: &[[__m512; 2]; R],
     mut rows: RowsOf<T, R, 32>,
 ) {
