@@ -14,9 +14,17 @@ use rayon::prelude::*;
 /// Products (m·n·k) below which waking another thread costs more than it saves.
 const SERIAL_WORK: usize = 1 << 18;
 
-/// Sums that a task holds for its whole rectangle, 4 MiB, where not all blocks of k fit at once. Fewer
+/// Sums that a task holds for its whole rectangle, 8 MiB, where not all blocks of k fit at once. Fewer
 /// would cut columns, and `a` would be packed again for each cut.
-pub(super) const HELD_MAX: usize = 1024 * 1024;
+pub(super) const HELD_MAX: usize = 1032 * 2048;
+
+/// Rows of a cut are a multiple of this. That of a tile would be cheaper for a task, but one of two tasks would
+/// have up to a tile more than the other.
+const ROWS_STEP: usize = 4;
+
+/// Multiply-adds that take as long as what each of so many waits for, where packed rows of `a` come from the L3
+/// cache.
+const STREAMING: usize = 32;
 
 /// Rows below which sums of f32 aren't held.
 const HELD_ROWS_MIN: usize = 1024;
@@ -72,7 +80,7 @@ impl Cut {
         let work = m.saturating_mul(n).saturating_mul(k);
         // Where not all of k fits, sums are held for the rectangle.
         let cut = |rows: usize, cols: usize| {
-            let rows = rows.next_multiple_of(K::MR);
+            let rows = rows.next_multiple_of(K::ROW_STEP.max(ROWS_STEP));
             let cols_max = (held_max / rows / K::NR).max(1) * K::NR;
             Cut { rows, cols: if rows * all > a_words { cols.min(cols_max) } else { cols } }
         };
@@ -90,7 +98,10 @@ impl Cut {
         });
         cuts.min_by_key(|cut| {
             let waves = cut.tasks(m, n).div_ceil(threads);
-            waves * (cut.rows * cut.cols + K::PACK_COST * (cut.rows + cut.cols))
+            let products = cut.rows * cut.cols;
+            let streams = cut.rows * all.min(a_words / cut.rows) > K::A_WORDS;
+            let streaming = if streams { products / STREAMING } else { 0 };
+            waves * (products + streaming + K::PACK_COST * (cut.rows + cut.cols))
         })
         .unwrap_or(whole)
     }

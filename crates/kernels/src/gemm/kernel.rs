@@ -36,7 +36,7 @@ pub(crate) trait Kernel: Copy + Send + Sync {
     const A_WORDS_LARGE: usize = 528 * 1024;
     /// Rows of `a` that a task packs rather than all of k: with fewer, packing `b` again would cost
     /// more than the passes over `c`.
-    const A_ROWS_MIN: usize = 720;
+    const A_ROWS_MIN: usize = 1032;
     /// Words of packed `b` that a task holds, 256 KiB: so that a tile of `c` is passed for all blocks of
     /// k while it lies in the L1 cache.
     const B_WORDS: usize = 64 * 1024;

@@ -78,10 +78,18 @@ impl Panel<'_> {
             (stride, 1) => (self.k, stride, self.lanes),
             _ => return,
         };
+        let byte_of = |run, at| (self.start + run * stride + at) * bits / 8;
+        if part == 0 {
+            // The pages of all runs at a time: what waits for a page's translation lets others be translated
+            // meanwhile, but no other fetch pass.
+            for run in 0..runs {
+                fetch(first.wrapping_add(byte_of(run, 0)));
+                fetch(first.wrapping_add(byte_of(run, length.saturating_sub(1))));
+            }
+        }
         for run in runs * part / parts..runs * (part + 1) / parts {
-            let start = (self.start + run * stride) * bits / 8;
-            for byte in (0..length * bits / 8).step_by(64) {
-                fetch(first.wrapping_add(start + byte));
+            for byte in (byte_of(run, 0)..byte_of(run, length)).step_by(64) {
+                fetch(first.wrapping_add(byte));
             }
         }
     }
