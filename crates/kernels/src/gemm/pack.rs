@@ -11,6 +11,7 @@ use super::Elements;
 use super::source::Source;
 use crate::int8;
 use crate::nf4::{CodeOps, PlainCodes};
+use half::bf16;
 use std::ops::Range;
 
 /// What a packed word holds.
@@ -145,6 +146,12 @@ pub(super) trait PackOps: Copy {
         false
     }
 
+    /// The same for elements that lie as pairs already.
+    #[inline(always)]
+    fn pack_pairs(self, _: Encoding, _from: &[bf16], _: &Strip, _out: &mut [u32]) -> bool {
+        false
+    }
+
     /// How 4-bit codes become values; bf16 as [`PackOps::pairs`] rounds it.
     #[inline(always)]
     fn codes(self) -> impl CodeOps {
@@ -235,6 +242,7 @@ fn pack_source<O: PackOps>(ops: O, source: impl Source, panel: &Panel, out: &mut
 /// Lanes are contiguous: packs 16 of them after another.
 #[inline(always)]
 fn pack_lanes<O: PackOps>(ops: O, source: impl Source, panel: &Panel, out: &mut [u32]) {
+    let mut stage = [[0; STAGE]; GROUP];
     for first in (0..panel.width).step_by(GROUP) {
         let lanes = GROUP.min(panel.width - first);
         let strip = Strip {
@@ -248,7 +256,7 @@ fn pack_lanes<O: PackOps>(ops: O, source: impl Source, panel: &Panel, out: &mut 
         };
         let out = &mut out[first..];
         if !source.pack_strip(ops, panel.encoding, &strip, out) {
-            pack_staged(ops, source, panel.encoding, &strip, out);
+            pack_staged(ops, source, panel.encoding, &strip, (&mut stage, out));
         }
     }
 }
@@ -260,10 +268,10 @@ fn pack_staged<O: PackOps>(
     source: impl Source,
     encoding: Encoding,
     strip: &Strip,
-    out: &mut [u32],
+    (stage, out): (&mut Lanes, &mut [u32]),
 ) {
     let per_word = encoding.per_word();
-    let mut stage = [[0u32; STAGE]; GROUP];
+    stage[strip.filled..strip.lanes].fill([0; STAGE]);
     for (chunk, p) in (0..strip.k).step_by(STAGE * per_word).enumerate() {
         let k = (strip.k - p).min(STAGE * per_word);
         for (lane, row) in stage[..strip.filled].iter_mut().enumerate() {
@@ -271,7 +279,7 @@ fn pack_staged<O: PackOps>(
             read_lane(ops, source, encoding, (start, k), row);
         }
         let out = &mut out[chunk * STAGE * strip.width..];
-        ops.transpose(&stage, k.div_ceil(per_word), strip.lanes, out, strip.width);
+        ops.transpose(stage, k.div_ceil(per_word), strip.lanes, out, strip.width);
     }
 }
 

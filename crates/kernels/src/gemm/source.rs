@@ -71,6 +71,17 @@ impl Source for &[f32] {
 
 impl Source for &[bf16] {
     #[inline(always)]
+    fn pack_strip(
+        self,
+        ops: impl PackOps,
+        encoding: Encoding,
+        strip: &Strip,
+        out: &mut [u32],
+    ) -> bool {
+        ops.pack_pairs(encoding, self, strip, out)
+    }
+
+    #[inline(always)]
     fn read(self, _: impl PackOps, start: usize, out: &mut [u32]) {
         let run = &self[start..start + out.len()];
         for (out, x) in out.iter_mut().zip(run) {

@@ -5,8 +5,9 @@ use super::pack::{Encoding, GROUP, Lanes, PackOps, Panel, Strip, pack_panel};
 use super::tiles::pack_tiles;
 use super::x86::fetch_source;
 use super::x86_int8::{pairs_avx512, values_avx512};
-use super::x86_strip::{strip_of_pairs, strip_of_words};
+use super::x86_strip::{strip_of_halves, strip_of_pairs, strip_of_words};
 use crate::nf4::{Avx2Codes, Avx512Codes, Bf16Codes, CodeOps};
+use half::bf16;
 use std::arch::x86_64::*;
 
 #[target_feature(enable = "avx2,fma")]
@@ -102,6 +103,15 @@ impl PackOps for OpsBf16 {
         if encoding == Encoding::Pairs {
             // SAFETY: this value exists, so the caller has `avx512f`, `bw` and `bf16`.
             unsafe { strip_of_pairs(from, strip, out) }
+        }
+        encoding == Encoding::Pairs
+    }
+
+    #[inline(always)]
+    fn pack_pairs(self, encoding: Encoding, from: &[bf16], strip: &Strip, out: &mut [u32]) -> bool {
+        if encoding == Encoding::Pairs {
+            // SAFETY: this value exists, so the caller has `avx512f` and `bw`.
+            unsafe { strip_of_halves(from, strip, out) }
         }
         encoding == Encoding::Pairs
     }
