@@ -11,7 +11,7 @@ import { measureTraining } from './process.js'
 import { type Executed, flopsOf, memoryFigure, productsFigure, speedFigure } from './training_lines.js'
 
 /** The first one warms up. */
-const steps = 4
+const steps = 6
 
 const loraRank = 16
 
