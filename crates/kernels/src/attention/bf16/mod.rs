@@ -11,6 +11,7 @@
 //! f32 path.
 
 mod backward;
+mod buffers;
 mod forward;
 mod operands;
 #[cfg(target_arch = "x86_64")]
