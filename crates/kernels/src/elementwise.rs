@@ -84,7 +84,7 @@ shells! {
     fn column_sum_block<X: Value>(dy: &[X], cols: usize, first: usize, db: &mut [f32]) = column_sum_body;
     fn all_finite(x: &[f32]) -> bool = all_finite_body;
     fn bf16_to_f32_block(x: &[bf16], y: &mut [f32]) = bf16_to_f32_body;
-    fn f32_to_bf16_block(x: &[f32], y: &mut [bf16]) = f32_to_bf16_body;
+    pub(crate) fn f32_to_bf16_block(x: &[f32], y: &mut [bf16]) = f32_to_bf16_body;
 }
 
 #[inline(always)]
