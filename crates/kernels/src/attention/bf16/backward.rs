@@ -37,14 +37,6 @@ pub fn backward_bf16(
     with_operands!(isa, |ops| run(ops, shape, seq_starts, saved, &cells))
 }
 
-/// Floats of a task's scratch, whose gradients of keys and values have `rows` rows.
-pub(in crate::attention) fn scratch_floats(isa: Isa, head_dim: usize, rows: usize) -> usize {
-    fn floats<O: Operands>(_: O, head_dim: usize, rows: usize) -> usize {
-        scratch_of::<O>(head_dim, rows)
-    }
-    with_operands!(isa, |ops| floats(ops, head_dim, rows))
-}
-
 fn run<O: Operands>(
     ops: O,
     shape: &AttentionShape,

@@ -21,7 +21,6 @@ mod rounded;
 mod softmax;
 
 pub use backward::backward_bf16;
-pub(super) use backward::scratch_floats;
 pub use forward::forward_bf16;
 
 use super::{AttentionShape, tile::Head};
