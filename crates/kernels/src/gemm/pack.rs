@@ -71,7 +71,7 @@ impl Panel<'_> {
             Elements::F32(x) => (x.as_ptr().cast::<u8>(), 32),
             Elements::Bf16(x) => (x.as_ptr().cast(), 16),
             Elements::F16(x) => (x.as_ptr().cast(), 16),
-            Elements::Nf4(x) => (x.first_byte(), 4),
+            Elements::FourBits(x) => (x.first_byte(), 4),
             Elements::Int8(x) => (x.first_byte(), 8),
         };
         let (runs, stride, length) = match (self.k_stride, self.lane_stride) {
@@ -203,7 +203,7 @@ pub(super) fn pack_panel<O: PackOps>(ops: O, panel: &Panel, out: &mut [u32]) {
         Elements::F32(x) => pack_source(ops, x, panel, out),
         Elements::Bf16(x) => pack_source(ops, x, panel, out),
         Elements::F16(x) => pack_source(ops, x, panel, out),
-        Elements::Nf4(x) => pack_source(ops, x, panel, out),
+        Elements::FourBits(x) => pack_source(ops, x, panel, out),
         Elements::Int8(x) => pack_source(ops, x, panel, out),
     }
 }

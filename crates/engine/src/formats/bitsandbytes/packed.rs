@@ -46,7 +46,7 @@ impl Packed {
     /// The weight where it lies; parts that lie askew or in another order are copied.
     pub fn weight(&self, files: &[MappedFile]) -> Result<Weight> {
         Ok(match self {
-            Packed::Blocks(packed) => Weight::Nf4(Arc::new(packed.matrix(files)?)),
+            Packed::Blocks(packed) => Weight::FourBits(Arc::new(packed.matrix(files)?)),
             Packed::Rows(packed) => Weight::Int8(Arc::new(packed.matrix(files)?)),
         })
     }

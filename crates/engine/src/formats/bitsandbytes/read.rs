@@ -6,7 +6,7 @@ use super::{ABSMAX, NESTED_ABSMAX, NESTED_QUANT_MAP, PackedFault, QUANT_MAP};
 use crate::formats::mapped::MappedFile;
 use crate::formats::model::bytes;
 use crate::formats::{Result, StoredDtype, json};
-use crate::nf4::{Nf4Layout, Nf4Matrix, OwnedScales, QuantType, ScaleBits};
+use crate::four_bit::{FourBitLayout, FourBitMatrix, OwnedScales, QuantType, ScaleBits};
 use crate::weight::Values;
 use kernels::nf4::{BLOCK_SIZE_MAX, DYNAMIC_CODE, NESTED_BLOCK_SIZE};
 use serde::Deserialize;
@@ -17,7 +17,7 @@ const STATE_BYTES_MAX: usize = 4096;
 /// A weight in 4 bits, its parts checked.
 #[derive(Debug)]
 pub(in crate::formats) struct PackedBlocks {
-    pub layout: Nf4Layout,
+    pub layout: FourBitLayout,
     pub dims: (usize, usize),
     codes: Part,
     absmax: Part,
@@ -92,7 +92,7 @@ impl Reader<'_> {
             Some(nested) if nested.is_ours() => ScaleBits::Nested,
             _ => ScaleBits::Plain,
         };
-        let layout = Nf4Layout { quant_type, block_size: state.blocksize, scales };
+        let layout = FourBitLayout { quant_type, block_size: state.blocksize, scales };
         Ok(PackedBlocks { layout, dims, codes: codes.clone(), absmax, nested })
     }
 
@@ -146,7 +146,7 @@ impl Reader<'_> {
 
 impl PackedBlocks {
     /// The weight where it lies; parts that lie askew or in another order are copied.
-    pub fn matrix(&self, files: &[MappedFile]) -> Result<Nf4Matrix> {
+    pub fn matrix(&self, files: &[MappedFile]) -> Result<FourBitMatrix> {
         let scales = match &self.nested {
             None => OwnedScales::Plain(mapped(files, &self.absmax, floats)?),
             Some(nested) => {
@@ -163,7 +163,7 @@ impl PackedBlocks {
             }
         };
         let codes = mapped(files, &self.codes, bytes_in_memory)?;
-        Ok(Nf4Matrix::of_parts(codes, scales, self.layout, self.dims))
+        Ok(FourBitMatrix::of_parts(codes, scales, self.layout, self.dims))
     }
 }
 
