@@ -77,7 +77,7 @@ export const curveLines = (curves: readonly Curve[]): Line[] =>
 
 const docs = join(root, 'docs')
 
-export const readCurves = (): Curve[] => JSON.parse(readFileSync(join(docs, 'curves.json'), 'utf8'))
+const readCurves = (): Curve[] => JSON.parse(readFileSync(join(docs, 'curves.json'), 'utf8'))
 
 /** The plot of the curves, as docs/curves.svg holds it. */
 export const curvesSvg = (curves: readonly Curve[]): string =>

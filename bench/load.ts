@@ -4,7 +4,7 @@ import { type CpuInfo, cpus } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 /** More than this share of the CPUs in other hands: figures are not the machine's. */
-export const quietUpTo = 0.05
+const quietUpTo = 0.05
 
 const sampleMs = 1000
 

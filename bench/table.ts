@@ -71,7 +71,7 @@ export const table = (lines: readonly Line[]): string[] => {
 }
 
 /** What the spread of repeated measurements says about the machine. */
-export const noiseWarning = (figures: readonly Figure[]): string[] => {
+const noiseWarning = (figures: readonly Figure[]): string[] => {
   const repeatedFigures = figures.filter(({ spread }) => spread !== null)
   const noisy = repeatedFigures.filter((line) => line.noisy).length
   if (noisy === 0) return []

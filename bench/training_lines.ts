@@ -6,10 +6,10 @@ import { type Figure, figure, repeated } from './figure.js'
 import { type Decoder, type StepFlops, stepFlops, total } from './flops.js'
 
 /** A plan that is further off than this is wrong (DESIGN §2). */
-export const planTolerance = 0.1
+const planTolerance = 0.1
 
 /** Steps without the first, in which memory is touched for the first time; all where there is only one. */
-export const warmSteps = ({ steps }: TrainingResult): readonly MeasuredStep[] =>
+const warmSteps = ({ steps }: TrainingResult): readonly MeasuredStep[] =>
   steps.length > 1 ? steps.slice(1) : steps
 
 /** The best tokens/s of the warm steps, and the spread. Steps differ in tokens, so times are taken for each token. */

@@ -10,39 +10,28 @@ stored maxima there.
 """
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
 import bitsandbytes.functional as bnb
 import torch
-from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from packed_model import loaded_with, weights_of
+from safetensors.torch import load_file
 
 STATE = ".quant_state.bitsandbytes__"
 
 
 def main() -> None:
     model, entry, out = map(Path, sys.argv[1:])
-    weights = {name: tensor for file in model.glob("*.safetensors") for name, tensor in load_file(file).items()}
-    packed = load_file(entry)
+    weights, packed = weights_of(model), load_file(entry)
     states = [name.split(STATE) for name in packed if STATE in name]
     names, quant_type = [name for name, _ in states], states[0][1]
     nested = f"{names[0]}.nested_absmax" in packed
-    out.mkdir(parents=True)
-    others = {name: tensor for name, tensor in weights.items() if name not in names}
-    save_file(others | packed, out / "model.safetensors", {"format": "pt"})
-    config = json.loads((model / "config.json").read_text())
-    kept = sorted({n.removesuffix(".weight") for n, t in others.items() if t.ndim == 2 and "emb" not in n and "wte" not in n})
-    config["quantization_config"] = {
-        "quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": quant_type,
-        "bnb_4bit_use_double_quant": nested, "bnb_4bit_compute_dtype": "float32",
-        "llm_int8_skip_modules": ["lm_head", *kept],
+    quantization = {
+        "load_in_4bit": True, "bnb_4bit_quant_type": quant_type, "bnb_4bit_use_double_quant": nested,
+        "bnb_4bit_compute_dtype": "float32",
     }
-    (out / "config.json").write_text(json.dumps(config))
-    for file in model.glob("generation_config.json"):
-        shutil.copy(file, out)
-    loaded = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
+    loaded = loaded_with(model, packed, set(names), quantization, out)
     equal, worst = 0, 0.0
     for name in names:
         weight = loaded.get_submodule(name.removesuffix(".weight")).weight

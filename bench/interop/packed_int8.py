@@ -13,26 +13,16 @@ from pathlib import Path
 
 import torch
 from bitsandbytes.nn import Int8Params, Linear8bitLt
-from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from packed_model import loaded_with, weights_of
+from safetensors.torch import load_file
 
 
 def main() -> None:
     model, entry, out = map(Path, sys.argv[1:])
-    weights = {name: tensor for file in model.glob("*.safetensors") for name, tensor in load_file(file).items()}
-    packed = load_file(entry)
+    weights, packed = weights_of(model), load_file(entry)
     modules = [name.removesuffix(".SCB") for name in packed if name.endswith(".SCB")]
     names = {f"{module}.weight" for module in modules}
-    out.mkdir(parents=True)
-    others = {name: tensor for name, tensor in weights.items() if name not in names}
-    save_file(others | packed, out / "model.safetensors", {"format": "pt"})
-    config = json.loads((model / "config.json").read_text())
-    kept = sorted({n.removesuffix(".weight") for n, t in others.items() if t.ndim == 2 and "emb" not in n and "wte" not in n})
-    config["quantization_config"] = {
-        "quant_method": "bitsandbytes", "load_in_8bit": True, "llm_int8_skip_modules": ["lm_head", *kept],
-    }
-    (out / "config.json").write_text(json.dumps(config))
-    loaded = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
+    loaded = loaded_with(model, packed, names, {"load_in_8bit": True}, out)
     equal = 0
     for module in modules:
         whole = weights[f"{module}.weight"]

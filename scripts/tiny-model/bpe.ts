@@ -8,7 +8,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 /** Ids 0, 1, 2: begin, end, padding. */
-export const SPECIAL_TOKENS = ['<s>', '</s>', '<pad>'] as const
+const SPECIAL_TOKENS = ['<s>', '</s>', '<pad>'] as const
 const [BOS, EOS, PAD] = SPECIAL_TOKENS
 
 // GPT-2's pre-tokenisation, as the tokenizers library's ByteLevel has it.

@@ -30,7 +30,7 @@ export const methodOf = ({ lora }: Config): Method =>
 const BLOCK_SIZE = 64
 
 /** How the frozen linears are kept: null as they are stored. */
-export const quantizationOf = ({ quantization }: Config): Quantization | null => {
+const quantizationOf = ({ quantization }: Config): Quantization | null => {
   const skipModules = quantization?.llm_int8_skip_modules ?? []
   if (quantization?.load_in_4bit === true)
     return {

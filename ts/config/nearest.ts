@@ -1,7 +1,7 @@
 // The known name that a misspelt one was meant to be.
 
 /** Edits (insert, drop, replace, swap neighbours) from `a` to `b`. Names are short: the table is a row of arrays. */
-export const editDistance = (a: string, b: string): number => {
+const editDistance = (a: string, b: string): number => {
   const rows: number[][] = [Array.from({ length: b.length + 1 }, (_, j) => j)]
   const at = (i: number, j: number): number => rows[i]?.[j] ?? Number.POSITIVE_INFINITY
   for (let i = 1; i <= a.length; i++) {

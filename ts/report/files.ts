@@ -20,7 +20,7 @@ import type { Said } from './tensorboard/event.js'
 import { type EventWriter, newestRun, openEvents, runName, scalarsOf } from './tensorboard/writer.js'
 
 /** Writes the three files of a record to `folder`, each whole or not at all, and names them. Throws `OUTPUT`. */
-export const writeReport = async (folder: string, record: RunRecord): Promise<string[]> => {
+const writeReport = async (folder: string, record: RunRecord): Promise<string[]> => {
   const chart = lossChart(record.history, record.title)
   const contents: [name: string, content: string | Uint8Array][] = [
     ['loss.svg', svg(chart)],

@@ -5,10 +5,15 @@ import { basename } from 'node:path'
 import { match } from 'ts-pattern'
 import { formatBytes } from '../config/memory.js'
 import type {
+  CheckedEvent,
   DataEvent,
+  DownloadedEvent,
   DownloadingEvent,
   EvaluatingEvent,
+  InterruptedEvent,
+  LoadedEvent,
   LoadingEvent,
+  ResumedEvent,
   StartEvent,
   StepEvent,
   TrainEvent,
@@ -36,46 +41,8 @@ const quietLoadingMs = 2000
 const plainLineMs = 30_000
 
 /** A report that writes text. */
-export const textReport = ({ lines, progress, progressStyle }: TextOutputs): Report => {
-  const bar = createBar(progress)
-  let nextPlainLineMs = quietLoadingMs
-  /** Where the training is: what an evaluation's bar gives way to when it ends. */
-  let training: BarState | undefined
-  const print = (...text: string[]): void => {
-    bar.above(() => lines.write(`${text.join('\n')}\n`))
-  }
-  const show = (state: BarState): void => {
-    if (progressStyle === 'hidden') return
-    if (progress.isTTY === true) bar.draw(state)
-    else if (state.elapsedMs >= nextPlainLineMs) {
-      nextPlainLineMs = state.elapsedMs + plainLineMs
-      progress.write(`${plainLine(state)}\n`)
-    }
-  }
-  /** A new clock: what follows counts its own time. */
-  const endBar = (firstPlainLineMs: number): void => {
-    bar.finish()
-    nextPlainLineMs = firstPlainLineMs
-  }
-  /** The wait that the bar shows. */
-  let working: string | undefined
-  /** The bar of a wait gives way to the training's, and to its clock. */
-  const endWork = (): void => {
-    if (working === undefined) return
-    working = undefined
-    bar.clear()
-    nextPlainLineMs = training === undefined ? quietLoadingMs : training.elapsedMs + plainLineMs
-  }
-  const showWork = (event: WorkingEvent): void => {
-    const name = `${event.what} ${event.path}`
-    if (name !== working) {
-      endWork()
-      bar.clear()
-      nextPlainLineMs = quietLoadingMs
-      working = name
-    }
-    if (isSlow(event)) show(workingState(event))
-  }
+export const textReport = (outputs: TextOutputs): Report => {
+  const { print, show, clear, endBar, train, showTraining, work, endWork } = createWriter(outputs)
   return (event) => {
     if (event.type !== 'working') endWork()
     match(event)
@@ -85,57 +52,46 @@ export const textReport = ({ lines, progress, progressStyle }: TextOutputs): Rep
       .with({ type: 'downloading' }, (downloading) => {
         if (isSlow(downloading)) show(downloadingState(downloading))
       })
-      .with({ type: 'downloaded' }, ({ id, bytes, elapsedMs, path }) => {
+      .with({ type: 'downloaded' }, (downloaded) => {
         endBar(quietLoadingMs)
-        print(`Downloaded ${id}, ${formatBytes(bytes)}, in ${(elapsedMs / 1000).toFixed(1)} s to ${path}`)
+        print(downloadedLine(downloaded))
       })
-      .with({ type: 'working' }, showWork)
+      .with({ type: 'working' }, work)
       .with({ type: 'loading' }, (loading) => {
         if (isSlow(loading)) show(loadingState(loading))
       })
-      .with({ type: 'loaded' }, ({ model, elapsedMs }) => {
+      .with({ type: 'loaded' }, (loaded) => {
         endBar(plainLineMs)
-        const { modelType, allParams, threads, isa } = model
-        print(
-          `Loaded ${modelType}, ${allParams} parameters, in ${(elapsedMs / 1000).toFixed(1)} s; ${threads} threads, ${isa}`,
-        )
+        print(loadedLine(loaded))
       })
       .with({ type: 'start' }, (start) => {
         print(startLine(start))
         // The first step may take minutes; an empty bar says that it runs.
-        training = startState(start)
-        if (progress.isTTY === true) show(training)
+        train(startState(start))
+        showTraining()
       })
       .with({ type: 'step' }, (step) => {
-        training = stepState(step)
-        show(training)
+        const state = stepState(step)
+        train(state)
+        show(state)
       })
       .with({ type: 'log' }, ({ log }) => print(logLine(log)))
       .with({ type: 'evaluating' }, (evaluating) => show(evaluatingState(evaluating)))
       .with({ type: 'eval' }, ({ log }) => {
-        bar.clear()
+        clear()
         print(evalLine(log))
-        if (training !== undefined && progress.isTTY === true) show(training)
+        showTraining()
       })
-      .with({ type: 'resumed' }, ({ path, step }) =>
-        print(`Resumed from ${path}: ${step} ${step === 1 ? 'step is' : 'steps are'} done`),
-      )
+      .with({ type: 'resumed' }, (resumed) => print(resumedLine(resumed)))
       .with({ type: 'saved', what: 'checkpoint' }, ({ path }) => print(`Saved checkpoint to ${path}`))
       .with({ type: 'saved' }, ({ what, path }) => {
         endBar(plainLineMs)
         print(`Saved ${what} to ${path}`)
       })
-      .with({ type: 'checked' }, ({ what, path, largestDeviation }) =>
-        print(
-          `Checked ${what} in ${path}: read back, its logits ${
-            largestDeviation === 0 ? 'equal' : `within ${largestDeviation} of`
-          } those in memory`,
-        ),
-      )
-      .with({ type: 'interrupted' }, ({ step, totalSteps, checkpoint }) => {
+      .with({ type: 'checked' }, (checked) => print(checkedLine(checked)))
+      .with({ type: 'interrupted' }, (interrupted) => {
         endBar(plainLineMs)
-        const saved = checkpoint === null ? 'nothing was saved' : `the last whole one is in ${checkpoint}`
-        print(`Interrupted after ${step} of ${totalSteps} steps; ${saved}`)
+        print(interruptedLine(interrupted))
       })
       .with({ type: 'done' }, ({ log }) => {
         endBar(plainLineMs)
@@ -143,6 +99,80 @@ export const textReport = ({ lines, progress, progressStyle }: TextOutputs): Rep
       })
       .exhaustive()
   }
+}
+
+/** Whole lines, and one bar for what lasts. */
+const createWriter = ({ lines, progress, progressStyle }: TextOutputs) => {
+  const bar = createBar(progress)
+  let nextPlainLineMs = quietLoadingMs
+  /** Where the training is: what the bar of an evaluation or a wait gives way to when it ends. */
+  let training: BarState | undefined
+  /** The wait that the bar shows. */
+  let working: string | undefined
+  const show = (state: BarState): void => {
+    if (progressStyle === 'hidden') return
+    if (progress.isTTY === true) bar.draw(state)
+    else if (state.elapsedMs >= nextPlainLineMs) {
+      nextPlainLineMs = state.elapsedMs + plainLineMs
+      progress.write(`${plainLine(state)}\n`)
+    }
+  }
+  /** The bar of a wait gives way to the training's, and to its clock. */
+  const endWork = (): void => {
+    if (working === undefined) return
+    working = undefined
+    bar.clear()
+    nextPlainLineMs = training === undefined ? quietLoadingMs : training.elapsedMs + plainLineMs
+  }
+  return {
+    show,
+    endWork,
+    clear: bar.clear,
+    print(...text: string[]): void {
+      bar.above(() => lines.write(`${text.join('\n')}\n`))
+    },
+    /** A new clock: what follows counts its own time. */
+    endBar(firstPlainLineMs: number): void {
+      bar.finish()
+      nextPlainLineMs = firstPlainLineMs
+    },
+    train(state: BarState): void {
+      training = state
+    },
+    /** On a terminal alone: a plain line says nothing that the last one did not. */
+    showTraining(): void {
+      if (training !== undefined && progress.isTTY === true) show(training)
+    },
+    work(event: WorkingEvent): void {
+      const name = `${event.what} ${event.path}`
+      if (name !== working) {
+        endWork()
+        bar.clear()
+        nextPlainLineMs = quietLoadingMs
+        working = name
+      }
+      if (isSlow(event)) show(workingState(event))
+    },
+  }
+}
+
+const downloadedLine = ({ id, bytes, elapsedMs, path }: DownloadedEvent): string =>
+  `Downloaded ${id}, ${formatBytes(bytes)}, in ${(elapsedMs / 1000).toFixed(1)} s to ${path}`
+
+const loadedLine = ({ model: { modelType, allParams, threads, isa }, elapsedMs }: LoadedEvent): string =>
+  `Loaded ${modelType}, ${allParams} parameters, in ${(elapsedMs / 1000).toFixed(1)} s; ${threads} threads, ${isa}`
+
+const resumedLine = ({ path, step }: ResumedEvent): string =>
+  `Resumed from ${path}: ${step} ${step === 1 ? 'step is' : 'steps are'} done`
+
+const checkedLine = ({ what, path, largestDeviation }: CheckedEvent): string => {
+  const logits = largestDeviation === 0 ? 'equal' : `within ${largestDeviation} of`
+  return `Checked ${what} in ${path}: read back, its logits ${logits} those in memory`
+}
+
+const interruptedLine = ({ step, totalSteps, checkpoint }: InterruptedEvent): string => {
+  const saved = checkpoint === null ? 'nothing was saved' : `the last whole one is in ${checkpoint}`
+  return `Interrupted after ${step} of ${totalSteps} steps; ${saved}`
 }
 
 const plainLine = ({ label, position, elapsedMs, leftMs, notes }: BarState): string => {

@@ -8,7 +8,7 @@ import { checkpointsIn } from './checkpoints.js'
 import { intervalOf, type RunLength } from './schedule.js'
 
 /** Checkpoints that a run writes from `step` on. */
-export const savesOf = (
+const savesOf = (
   { save_strategy, save_steps }: Pick<Config, 'save_strategy' | 'save_steps'>,
   { totalSteps, stepsPerEpoch }: RunLength,
   step: number,

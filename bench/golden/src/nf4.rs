@@ -6,7 +6,7 @@ use crate::{Error, tolerance};
 use kernels::Isa;
 use kernels::gemm::Elements;
 use kernels::nf4::{
-    Codec, DYNAMIC_CODE, NESTED_BLOCK_SIZE, Nf4Blocks, QuantType, Scales, quantize,
+    Codec, DYNAMIC_CODE, FourBitBlocks, NESTED_BLOCK_SIZE, QuantType, Scales, quantize,
     quantize_scales, unpack,
 };
 use safetensors::SafeTensors;
@@ -76,7 +76,7 @@ impl<'a> Golden<'a> {
         let double = Scales::Nested { codes: &nested, absmax2: &absmax2, offset };
         let values = |scales| {
             let mut values = vec![0.0; x.len()];
-            unpack(isa, Nf4Blocks::new(&codes, scales, codec, x.len()), &mut values);
+            unpack(isa, FourBitBlocks::new(&codes, scales, codec, x.len()), &mut values);
             bytes(&values)
         };
         let ours = [

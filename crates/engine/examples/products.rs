@@ -13,7 +13,7 @@ use half::bf16;
 use kernels::Isa;
 use kernels::gemm::{Elements, Mat, Precision, Store, gemm};
 use kernels::int8::{self, Int8Rows};
-use kernels::nf4::{self, Codec, NESTED_BLOCK_SIZE, Nf4Blocks, QuantType, Scales};
+use kernels::nf4::{self, Codec, FourBitBlocks, NESTED_BLOCK_SIZE, QuantType, Scales};
 use std::time::Instant;
 
 /// As in the addon: with the C library's allocator, a fresh output's pages would cost candle more than its product.
@@ -95,7 +95,7 @@ impl Packed {
     fn elements(&self, len: usize) -> Elements<'_> {
         let Packed { codes, nested, absmax2, offset } = self;
         let scales = Scales::Nested { codes: nested, absmax2, offset: *offset };
-        Elements::Nf4(Nf4Blocks::new(codes, scales, CODEC, len))
+        Elements::FourBits(FourBitBlocks::new(codes, scales, CODEC, len))
     }
 }
 

@@ -7,6 +7,7 @@ use crate::decoder::passes::{pass_tokens, passes};
 use crate::error::{Code, Result};
 use crate::families;
 use crate::formats::{Described, ModelFiles};
+use crate::four_bit::ScaleBits;
 use crate::generate::{GenerateOptions, generate};
 use crate::machine::{self, DoctorReport};
 use crate::model::adapter::last_names;
@@ -15,7 +16,6 @@ use crate::model::quantized_cache::CacheReport;
 use crate::model::{
     self, Given, LoadOptions, Loaded, Method, Model, adapter_files, vocabulary, write,
 };
-use crate::nf4::ScaleBits;
 use crate::options::{ComputeDtype, EngineOptions, MethodOptions};
 use crate::plan::{Plan, PlanError, plan};
 use crate::signal::Signal;

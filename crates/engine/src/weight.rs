@@ -5,8 +5,8 @@
 
 use crate::ctx::{Ctx, read};
 use crate::error::Result;
+use crate::four_bit::{FourBitLayout, FourBitMatrix};
 use crate::int8::Int8Matrix;
-use crate::nf4::{Nf4Layout, Nf4Matrix};
 use bytemuck::AnyBitPattern;
 use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
@@ -23,7 +23,7 @@ pub enum Weight {
     /// Frozen, read where it lies in the file.
     Mapped(MappedMatrix),
     /// Frozen, in 4 bits.
-    Nf4(Arc<Nf4Matrix>),
+    FourBits(Arc<FourBitMatrix>),
     /// Frozen, in 8 bits.
     Int8(Arc<Int8Matrix>),
 }
@@ -31,14 +31,14 @@ pub enum Weight {
 /// How a frozen weight is kept in few bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    FourBits(Nf4Layout),
+    FourBits(FourBitLayout),
     Int8,
 }
 
 /// A weight in few bits, by its kind.
 #[derive(Clone, Copy)]
 pub enum Quantized<'a> {
-    FourBits(&'a Nf4Matrix),
+    FourBits(&'a FourBitMatrix),
     Int8(&'a Int8Matrix),
 }
 
@@ -72,7 +72,7 @@ impl Layout {
     pub fn quantize(self, ctx: &Ctx, weight: &Weight) -> Result<Weight> {
         Ok(match self {
             Layout::FourBits(layout) => {
-                Weight::Nf4(Arc::new(Nf4Matrix::quantize(ctx, weight, layout)?))
+                Weight::FourBits(Arc::new(FourBitMatrix::quantize(ctx, weight, layout)?))
             }
             Layout::Int8 => Weight::Int8(Arc::new(Int8Matrix::quantize(ctx, weight)?)),
         })
@@ -128,7 +128,7 @@ impl Weight {
         match self {
             Weight::Tensor(t) => Ok(t.dims2()?),
             Weight::Mapped(m) => Ok((m.rows, m.cols)),
-            Weight::Nf4(m) => Ok(m.dims()),
+            Weight::FourBits(m) => Ok(m.dims()),
             Weight::Int8(m) => Ok(m.dims()),
         }
     }
@@ -138,7 +138,7 @@ impl Weight {
         match self {
             Weight::Tensor(t) => t.dtype(),
             Weight::Mapped(m) => m.dtype,
-            Weight::Nf4(_) | Weight::Int8(_) => DType::U8,
+            Weight::FourBits(_) | Weight::Int8(_) => DType::U8,
         }
     }
 
@@ -146,7 +146,7 @@ impl Weight {
     pub fn quantized(&self) -> Option<Quantized<'_>> {
         match self {
             Weight::Tensor(_) | Weight::Mapped(_) => None,
-            Weight::Nf4(m) => Some(Quantized::FourBits(m)),
+            Weight::FourBits(m) => Some(Quantized::FourBits(m)),
             Weight::Int8(m) => Some(Quantized::Int8(m)),
         }
     }
@@ -155,7 +155,7 @@ impl Weight {
         match self {
             Weight::Tensor(t) => t.elem_count() * t.dtype().size_in_bytes(),
             Weight::Mapped(m) => m.rows * m.cols * m.dtype.size_in_bytes(),
-            Weight::Nf4(m) => m.bytes(),
+            Weight::FourBits(m) => m.bytes(),
             Weight::Int8(m) => m.bytes(),
         }
     }
@@ -169,7 +169,7 @@ impl Weight {
                 _ => read::<f32, R>(t, |x| f(Elements::F32(x))),
             },
             Weight::Mapped(m) => Ok(f(m.elements())),
-            Weight::Nf4(m) => Ok(f(m.elements())),
+            Weight::FourBits(m) => Ok(f(m.elements())),
             Weight::Int8(m) => Ok(f(m.elements())),
         }
     }
@@ -182,7 +182,7 @@ impl Weight {
             Weight::Mapped(m) => {
                 Ok(Tensor::from_vec(m.elements().to_f32(), (m.rows, m.cols), device)?)
             }
-            Weight::Nf4(m) => Ok(Tensor::from_vec(m.elements().to_f32(), m.dims(), device)?),
+            Weight::FourBits(m) => Ok(Tensor::from_vec(m.elements().to_f32(), m.dims(), device)?),
             Weight::Int8(m) => Ok(Tensor::from_vec(m.elements().to_f32(), m.dims(), device)?),
         }
     }

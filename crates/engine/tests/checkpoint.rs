@@ -6,7 +6,7 @@ use engine::checkpoint::{load, save};
 use engine::ctx::{Ctx, Precision, read};
 use engine::decoder::MicroBatch;
 use engine::formats::safetensors::SafetensorsFile;
-use engine::formats::write::{TensorBytes, save_safetensors};
+use engine::formats::write::{TensorBytes, write_atomically, write_safetensors};
 use engine::formats::{ModelFiles, StoredDtype};
 use engine::model::adapter::LoraOptions;
 use engine::model::{self, LoadOptions, Method, Model};
@@ -180,7 +180,8 @@ fn damaged_files_and_other_optimizers_are_refused() {
     let with = |optimizer: &str, step: &str, tensors: &[TensorBytes]| {
         let pairs = [("optimizer", optimizer), ("step", step)];
         let metadata = BTreeMap::from(pairs.map(|(k, v)| (k.to_owned(), v.to_owned())));
-        save_safetensors(&path, tensors, &metadata).expect("a file");
+        write_atomically(&path, |file| write_safetensors(file, tensors, &metadata))
+            .expect("a file");
     };
     let cases: [(&str, Code, &dyn Fn()); 5] = [
         ("is the state of sgd", Code::Config, &|| with("sgd", "1", &tensors)),

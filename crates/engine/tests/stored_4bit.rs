@@ -7,10 +7,10 @@ use engine::ctx::{Ctx, Precision, read};
 use engine::decoder::{self, MicroBatch};
 use engine::formats::safetensors::SafetensorsFile;
 use engine::formats::{ModelFiles, Residency, StoredDtype};
+use engine::four_bit::{FourBitLayout, ScaleBits};
 use engine::model::quantize::{QuantType, QuantizationOptions};
 use engine::model::vocabulary::{SaveEmbeddings, with_saved};
 use engine::model::{self, LoadOptions, Method, Model};
-use engine::nf4::{Nf4Layout, ScaleBits};
 use engine::options::parse;
 use engine::session::plan_only;
 use engine::signal::Signal;
@@ -42,7 +42,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
 }
 
-fn four_bits(files: &ModelFiles, name: &str) -> Nf4Layout {
+fn four_bits(files: &ModelFiles, name: &str) -> FourBitLayout {
     match files.layout(name) {
         Some(Layout::FourBits(layout)) => layout,
         other => panic!("{other:?}"),
@@ -68,7 +68,7 @@ fn values_are_those_of_the_stored_codes_to_the_bit() {
     let (shape, values) = files.read_f32(DOWN).expect("values");
     assert_eq!((shape.as_slice(), bits(&values)), (&[11, 13][..], want.clone()));
     let weight = files.matrix(DOWN, Residency::Mapped).expect("a matrix");
-    assert!(matches!(weight, Weight::Nf4(_)));
+    assert!(matches!(weight, Weight::FourBits(_)));
     assert_eq!(bits(&weight.with_elements(|e| e.to_f32()).expect("on the CPU")), want);
     // The parts are no tensors of the model.
     assert_eq!(files.tensors().len(), 11);
@@ -128,7 +128,7 @@ fn the_files_decide_and_options_do_not_quantise_again() {
     let load = LoadOptions { method: &method, quantization: Some(&quantization), seed: 1 };
     let model = model::load(&Ctx::cpu(Precision::F32), &files, load, &Signal::default()).expect("");
     for linear in model.block_linears() {
-        let nf4 = matches!(linear.weight, Weight::Nf4(_));
+        let nf4 = matches!(linear.weight, Weight::FourBits(_));
         assert_eq!(nf4, linear.name.ends_with("down_proj"), "{}", linear.name);
     }
 }

@@ -10,7 +10,7 @@ use common::Options;
 use half::bf16;
 use kernels::Isa;
 use kernels::gemm::Elements;
-use kernels::nf4::{self, Codec, NESTED_BLOCK_SIZE, Nf4Blocks, QuantType, Scales};
+use kernels::nf4::{self, Codec, FourBitBlocks, NESTED_BLOCK_SIZE, QuantType, Scales};
 use rayon::ThreadPool;
 use rayon::prelude::*;
 use std::time::Instant;
@@ -113,14 +113,14 @@ impl Packed {
         self.offset = nf4::quantize_scales(isa, &self.absmax, &mut self.nested, &mut self.absmax2);
     }
 
-    fn plain(&self) -> Nf4Blocks<'_> {
-        Nf4Blocks::new(&self.codes, Scales::Plain(&self.absmax), CODEC, N)
+    fn plain(&self) -> FourBitBlocks<'_> {
+        FourBitBlocks::new(&self.codes, Scales::Plain(&self.absmax), CODEC, N)
     }
 
-    fn nested(&self) -> Nf4Blocks<'_> {
+    fn nested(&self) -> FourBitBlocks<'_> {
         let (codes, absmax2) = (&*self.nested, &*self.absmax2);
         let scales = Scales::Nested { codes, absmax2, offset: self.offset };
-        Nf4Blocks::new(&self.codes, scales, CODEC, N)
+        FourBitBlocks::new(&self.codes, scales, CODEC, N)
     }
 }
 

@@ -36,12 +36,18 @@ impl Value for bf16 {
         f32::from_bits((self.to_bits() as u32) << 16)
     }
 
-    /// Without branches, so that loops over it are vectorised.
     #[inline(always)]
     fn round(x: f32) -> bf16 {
-        let bits = x.to_bits();
-        let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
-        let quiet_nan = (bits >> 16) | 0x40;
-        bf16::from_bits(if x.is_nan() { quiet_nan } else { rounded } as u16)
+        bf16::from_bits((round_bits(x.to_bits()) >> 16) as u16)
     }
+}
+
+/// An f32's bits rounded to those of a bf16 (nearest even), still as an f32's. NaN stays NaN.
+/// Without branches, so that loops over it are vectorised.
+#[inline(always)]
+pub(crate) fn round_bits(bits: u32) -> u32 {
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
+    // Not `f32::is_nan`: loops over words are not vectorised as well with it.
+    let is_nan = bits & 0x7fff_ffff > 0x7f80_0000;
+    if is_nan { bits & 0xffff_0000 | 0x0040_0000 } else { rounded }
 }

@@ -18,7 +18,7 @@ export const doctor = plainCommand({
 })
 
 /** Lines of the table; a speed that was reached stands beside the limit that was measured. */
-export const doctorTable = (report: DoctorReport): string[] => {
+const doctorTable = (report: DoctorReport): string[] => {
   const rows: [string, string][] = [
     ['processor', report.cpu],
     ['instruction sets', report.isas.map((isa) => (isa === report.isa ? `${isa} (used)` : isa)).join(', ')],

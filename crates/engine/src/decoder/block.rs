@@ -175,7 +175,7 @@ pub fn backward(
     saved: &Saved,
     want: Want,
 ) -> Result<Option<Tensor>> {
-    let Pass { ctx, spec, adapters, .. } = *pass;
+    let Pass { ctx, spec, .. } = *pass;
     let h = saved.h.as_ref().unwrap_or(x);
     let normed = |kept: &Option<Tensor>, norm: &NormModule, x: &Tensor| match kept {
         Some(n) => Ok(n.clone()),
@@ -204,31 +204,13 @@ pub fn backward(
         }
     };
     let do_ = if spec.residual == Residual::Sequential { &dh } else { dy };
-    let mut dattn = None;
-    let inputs = (&saved.attn, &saved.lora.o);
-    group_backward(ctx, &[&block.o], from_ref(do_), inputs, adapters, Some(&mut dattn))?;
-    let dattn = dattn.expect("asked for");
-
-    let attention_saved = saved.attention.as_ref().expect("backward of a pass without a cache");
-    let Projected { q, k, v, .. } = &saved.qkv;
-    let (dq, dk, dv) = attention::backward(
-        ctx,
-        pass.attention,
-        &dattn,
-        q,
-        k,
-        v,
-        &saved.attn,
-        attention_saved,
-        pass.seq_starts,
-    )?;
-    ctx.recycle([dattn]);
+    let dqkv = attention_backward(pass, block, do_, saved)?;
     let trained_norm =
         block.attention_norm.dweight.is_some() || block.attention_norm.dbias.is_some();
     let mut dn1 = dn1_mlp;
     let wanted = (want == Want::Dx || trained_norm).then_some(&mut dn1);
     let n1 = n1_again.take().map_or_else(n1, Ok)?;
-    project_backward(pass, block, (dq, dk, dv), (&n1, saved), wanted)?;
+    project_backward(pass, block, dqkv, (&n1, saved), wanted)?;
     ctx.recycle([n1]);
     if want == Want::Nothing && !trained_norm {
         return Ok(None);
@@ -241,6 +223,35 @@ pub fn backward(
         ctx.recycle([dh]); // else it is the caller's dy
     }
     Ok(Some(dx))
+}
+
+/// Returns dq, dk and dv of `do_`, the gradient of what o returned.
+fn attention_backward(
+    pass: &Pass,
+    block: &Block,
+    do_: &Tensor,
+    saved: &Saved,
+) -> Result<(Tensor, Tensor, Tensor)> {
+    let Pass { ctx, adapters, .. } = *pass;
+    let mut dattn = None;
+    let inputs = (&saved.attn, &saved.lora.o);
+    group_backward(ctx, &[&block.o], from_ref(do_), inputs, adapters, Some(&mut dattn))?;
+    let dattn = dattn.expect("asked for");
+    let attention_saved = saved.attention.as_ref().expect("backward of a pass without a cache");
+    let Projected { q, k, v, .. } = &saved.qkv;
+    let dqkv = attention::backward(
+        ctx,
+        pass.attention,
+        &dattn,
+        q,
+        k,
+        v,
+        &saved.attn,
+        attention_saved,
+        pass.seq_starts,
+    )?;
+    ctx.recycle([dattn]);
+    Ok(dqkv)
 }
 
 /// Returns the gradient of the MLP's input.

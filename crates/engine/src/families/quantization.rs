@@ -3,7 +3,7 @@
 
 use super::ConfigError;
 use super::config::{Config, invalid, unsupported};
-use crate::nf4::QuantType;
+use crate::four_bit::QuantType;
 use serde_json::Value;
 
 const SECTION: &str = "quantization_config";

@@ -1,6 +1,6 @@
 //! The element types that model files store, with their sizes. Knows no file format's numbering.
 
-use crate::nf4::QuantType;
+use crate::four_bit::QuantType;
 use std::fmt;
 
 /// How the values of a stored tensor are encoded.

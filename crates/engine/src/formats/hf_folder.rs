@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Bytes of a shard where the caller has no wish of its own.
-pub const MAX_SHARD_BYTES: u64 = 5_000_000_000;
+/// Bytes of a shard: as `save_pretrained` splits by default.
+pub const SHARD_BYTES_MAX: u64 = 5_000_000_000;
 
 /// The dtype that a model is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -207,15 +207,6 @@ pub struct TensorBytes<'a> {
 /// Writes a safetensors file, to the byte as the format's own library writes it.
 ///
 /// Panics if a dtype is GGML's, or bytes and shape differ: the caller made both.
-pub fn save_safetensors(
-    path: &Path,
-    tensors: &[TensorBytes],
-    metadata: &BTreeMap<String, String>,
-) -> Result<()> {
-    write_atomically(path, |file| write_safetensors(file, tensors, metadata))
-}
-
-/// As `save_safetensors`, into a file that is being written.
 pub fn write_safetensors(
     file: &mut OutFile,
     tensors: &[TensorBytes],

@@ -262,7 +262,7 @@ fn weight_rows(weight: &Weight, row: usize, n: usize) -> Result<Weight> {
             let offset = m.offset + row * m.cols * m.dtype.size_in_bytes();
             Weight::Mapped(MappedMatrix { offset, rows: n, ..m.clone() })
         }
-        Weight::Nf4(_) | Weight::Int8(_) => weight.clone(),
+        Weight::FourBits(_) | Weight::Int8(_) => weight.clone(),
     })
 }
 

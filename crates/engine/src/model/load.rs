@@ -85,7 +85,7 @@ pub fn load_given(
     };
     signal.expect(cache.as_ref().map_or(0, QuantizedCache::bytes_to_write));
     signal.begin(files.tensors().iter().map(|t| t.bytes as u64).sum());
-    let mut loader = Loader {
+    let loader = Loader {
         ctx,
         files,
         spec: &spec,
@@ -101,42 +101,7 @@ pub fn load_given(
         base_params: 0,
         n_adapters: 0,
     };
-    let embedding = loader.linear(Slot::Embedding, 0)?;
-    let embedding_norm =
-        spec.embedding_norm.then(|| loader.norm(Slot::EmbeddingNorm, 0)).transpose()?;
-    let blocks = (0..spec.n_layers).map(|layer| loader.block(layer)).collect::<Result<Vec<_>>>()?;
-    let final_norm = loader.norm(Slot::FinalNorm, 0)?;
-    let head = if spec.tied_head {
-        loader.tied_head(&embedding)?
-    } else {
-        loader.linear(Slot::Head, 0)?
-    };
-    if let Method::Lora(options) = method {
-        options.check_modules_to_save(&spec, family.module)?;
-    }
-    let unused_tensors = unused(files, &spec, family, &loader.used);
-    let Loader { params, base_params, .. } = loader;
-    let adapter = match method {
-        Method::Lora(options) => Some(options.clone()),
-        _ => None,
-    };
-    let model = Model {
-        ctx: ctx.clone(),
-        family,
-        embedding,
-        embedding_norm,
-        blocks,
-        final_norm,
-        head,
-        params,
-        adapter,
-        adapter_enabled: true,
-        base_params,
-        unused_tensors,
-        vocabulary,
-        rope: None,
-        spec,
-    };
+    let model = loader.model(vocabulary)?;
     let cache = cache.map(|cache| cache.keep(&model, signal));
     Ok(Loaded { model, cache })
 }
@@ -169,6 +134,43 @@ enum Training {
 }
 
 impl Loader<'_> {
+    fn model(mut self, vocabulary: Vocabulary) -> Result<Model> {
+        let (spec, family) = (self.spec, self.family);
+        let embedding = self.linear(Slot::Embedding, 0)?;
+        let embedding_norm =
+            spec.embedding_norm.then(|| self.norm(Slot::EmbeddingNorm, 0)).transpose()?;
+        let blocks = (0..spec.n_layers).map(|layer| self.block(layer)).collect::<Result<_>>()?;
+        let final_norm = self.norm(Slot::FinalNorm, 0)?;
+        let head = match spec.tied_head {
+            true => self.tied_head(&embedding)?,
+            false => self.linear(Slot::Head, 0)?,
+        };
+        let adapter = match self.method {
+            Method::Lora(options) => {
+                options.check_modules_to_save(spec, family.module)?;
+                Some(options.clone())
+            }
+            _ => None,
+        };
+        Ok(Model {
+            ctx: self.ctx.clone(),
+            family,
+            embedding,
+            embedding_norm,
+            blocks,
+            final_norm,
+            head,
+            adapter,
+            adapter_enabled: true,
+            base_params: self.base_params,
+            unused_tensors: unused(self.files, spec, family, &self.used),
+            params: self.params,
+            vocabulary,
+            rope: None,
+            spec: spec.clone(),
+        })
+    }
+
     fn block(&mut self, layer: usize) -> Result<Block> {
         let slots = self.spec.block_slots();
         let has = |slot| slots.contains(&slot);

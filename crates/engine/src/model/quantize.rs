@@ -4,7 +4,7 @@
 use super::{Method, ModelError, Source};
 use crate::Result;
 use crate::families::{self, Family, FourBits, StoredQuantization};
-use crate::nf4::{Nf4Layout, ScaleBits};
+use crate::four_bit::{FourBitLayout, ScaleBits};
 use crate::spec::{DecoderSpec, Slot};
 use crate::weight::Layout;
 use kernels::nf4::BLOCK_SIZE_MAX;
@@ -12,7 +12,7 @@ use regex::Regex;
 use serde::Deserialize;
 use serde_json::Value;
 
-pub use crate::nf4::QuantType;
+pub use crate::four_bit::QuantType;
 
 /// `BitsAndBytesConfig`, as far as it decides what is computed.
 #[derive(Clone, Debug, Deserialize)]
@@ -67,7 +67,7 @@ impl QuantizationOptions {
                     return Err(ModelError::BlockSize { block_size });
                 }
                 let scales = if double_quant { ScaleBits::Nested } else { ScaleBits::Plain };
-                Ok(Layout::FourBits(Nf4Layout { quant_type, block_size, scales }))
+                Ok(Layout::FourBits(FourBitLayout { quant_type, block_size, scales }))
             }
             Self::Int8 { .. } => Ok(Layout::Int8),
         }

@@ -7,6 +7,7 @@ use super::quantize::Quantizer;
 use super::{Model, Source};
 use crate::families::Family;
 use crate::formats::{FormatError, PackedFile, write_packed};
+use crate::four_bit::FourBitLayout;
 use crate::signal::Signal;
 use crate::spec::DecoderSpec;
 use crate::speed;
@@ -189,10 +190,13 @@ fn place(
     Some((dir.join(format!("{key}{EXTENSION}")), key))
 }
 
-/// A layout in the key. That of 4 bits has the form that it had before there was another.
+/// A layout in the key. That of 4 bits has the text that it had under its first name: with another, every
+/// weight would be quantised again.
 fn named(layout: Layout) -> String {
     match layout {
-        Layout::FourBits(layout) => format!("{layout:?}"),
+        Layout::FourBits(FourBitLayout { quant_type, block_size, scales }) => format!(
+            "Nf4Layout {{ quant_type: {quant_type:?}, block_size: {block_size}, scales: {scales:?} }}"
+        ),
         Layout::Int8 => "Int8".into(),
     }
 }

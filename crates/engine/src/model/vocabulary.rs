@@ -87,7 +87,7 @@ pub fn resize(weight: Weight, rows: usize) -> Result<Weight> {
             Ok(Tensor::from_vec(resize_values(w, cols, rows, |x| x, |x| x)?, shape, &Device::Cpu)?)
         }
         // No embedding is kept in few bits; a head where bitsandbytes was told to.
-        codes @ (Elements::Nf4(_) | Elements::Int8(_)) => {
+        codes @ (Elements::FourBits(_) | Elements::Int8(_)) => {
             let values = resize_values(&codes.to_f32(), cols, rows, |x| x, |x| x)?;
             Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
         }
@@ -180,7 +180,7 @@ fn in_place_of(weight: &Weight, tensor: &AdapterTensor) -> Result<Weight> {
     }
     let value = Tensor::from_slice(&tensor.data, (rows, cols), &Device::Cpu)?;
     Ok(match weight {
-        Weight::Nf4(_) | Weight::Int8(_) => Weight::Tensor(value),
+        Weight::FourBits(_) | Weight::Int8(_) => Weight::Tensor(value),
         _ => Weight::Tensor(value.to_dtype(weight.dtype())?),
     })
 }
@@ -220,7 +220,7 @@ fn tensor_bytes<'a>(name: &'a str, shape: &'a [usize], elements: Elements<'a>) -
         Elements::F32(w) => (StoredDtype::F32, bytemuck::cast_slice(w)),
         Elements::Bf16(w) => (StoredDtype::Bf16, bytemuck::cast_slice(w)),
         Elements::F16(w) => (StoredDtype::F16, bytemuck::cast_slice(w)),
-        Elements::Nf4(_) | Elements::Int8(_) => {
+        Elements::FourBits(_) | Elements::Int8(_) => {
             unreachable!("values in few bits are unpacked before they are saved")
         }
     };

@@ -2,15 +2,12 @@
 
 use super::Model;
 use crate::ctx::read;
-use crate::formats::hf_folder::{ModelToWrite, SavedDtype, write_model_folder};
+use crate::formats::hf_folder::{ModelToWrite, SHARD_BYTES_MAX, SavedDtype, write_model_folder};
 use crate::formats::{ModelFiles, StoredDtype, TensorInfo};
 use crate::signal::Signal;
 use crate::{Error, Result};
 use serde_json::Value;
 use std::path::Path;
-
-/// As `save_pretrained` splits by default.
-const SHARD_BYTES_MAX: u64 = 5_000_000_000;
 
 /// Writes trained values where there are any, the files' own elsewhere, in the dtype that most of the
 /// model was stored in; what was quantised is written as f32. The names are those of the files. The

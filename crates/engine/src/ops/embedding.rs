@@ -45,7 +45,7 @@ fn copy_row(table: Elements, at: usize, x: &mut [f32]) {
         Elements::F32(table) => x.copy_from_slice(&table[row]),
         Elements::Bf16(table) => x.iter_mut().zip(&table[row]).for_each(|(x, v)| *x = v.to_f32()),
         Elements::F16(table) => x.iter_mut().zip(&table[row]).for_each(|(x, v)| *x = v.to_f32()),
-        Elements::Nf4(_) | Elements::Int8(_) => x.copy_from_slice(&table.slice(row).to_f32()),
+        Elements::FourBits(_) | Elements::Int8(_) => x.copy_from_slice(&table.slice(row).to_f32()),
     }
 }
 

@@ -15,8 +15,8 @@ use crate::ctx::{Ctx, operand, read, with_element, write};
 use crate::error::Result;
 use crate::weight::Weight;
 use candle_core::{DType, Tensor};
+use kernels::elementwise::column_sum_add;
 use kernels::gemm::{Mat, Store, Term, gemm, gemm_sum, gemm_sum_bf16};
-use kernels::value::Value;
 
 /// The same in candle ops, on any device and in any float type, at that type's precision.
 ///
@@ -160,30 +160,16 @@ pub fn backward_weight(ctx: &Ctx, dy: &Tensor, x: &Tensor, dw: &Tensor) -> Resul
     })??
 }
 
-/// `db += Σ_rows dy`, in place, in the order of the rows. Errors: shapes that do not fit each other.
+/// `db += Σ_rows dy`, in place. Errors: shapes that do not fit each other.
 pub fn backward_bias(ctx: &Ctx, dy: &Tensor, db: &Tensor) -> Result<()> {
     if !ctx.is_cpu() {
         return add_in_place(db, &reference::backward_bias(dy)?);
     }
     let n_out = db.dims1()?;
     rows_of("dy", dy, n_out)?;
-    with_element!(dy.dtype(), |T| read::<T, _>(dy, |dy| write(db, |db| add_rows(dy, db))))?
-}
-
-/// Sums each column in f64 before it is added: N is long, and the bias is one number for all of it.
-fn add_rows<T: Value>(dy: &[T], db: &mut [f32]) {
-    if db.is_empty() {
-        return;
-    }
-    let mut sums = vec![0.0f64; db.len()];
-    for dy in dy.chunks_exact(db.len()) {
-        for (sum, dy) in sums.iter_mut().zip(dy) {
-            *sum += f64::from(dy.widen());
-        }
-    }
-    for (db, sum) in db.iter_mut().zip(sums) {
-        *db = (f64::from(*db) + sum) as f32;
-    }
+    with_element!(dy.dtype(), |T| read::<T, _>(dy, |dy| write(db, |db| column_sum_add(
+        ctx.isa, dy, db
+    ))))?
 }
 
 /// Calls `sum` with `x · w`, or `x · wᵀ`, of `n` rows, and the adapter's term.

@@ -159,13 +159,11 @@ pub fn plan(
     let method = Method::from(&options.method);
     let source = files.map(|files| files as &dyn Source);
     let quantizer = Quantizer::of(options.quantization.as_ref(), config, source, &method)?;
-    let stored = match files {
-        Some(files) => {
-            verify(files, &spec, family)?;
-            Stored::Headers(files)
-        }
-        None => Stored::of_config(config, &spec)?,
-    };
+    if let Some(files) = files {
+        verify(files, &spec, family)?;
+    }
+    let stored =
+        files.map_or_else(|| Stored::of_config(config, &spec), |f| Ok(Stored::Headers(f)))?;
     let codes = Codes::of(options, files, quantizer.as_ref(), &spec, family);
     let stored_rows = spec.vocab_size;
     spec.vocab_size = vocabulary::rows(options, family, &spec)?;

@@ -2,8 +2,8 @@
 
 use crate::support::TempDir;
 use engine::Code;
-use engine::formats::hf_folder::{MAX_SHARD_BYTES, ModelToWrite, SavedDtype, write_model_folder};
-use engine::formats::write::{OutFolder, TensorBytes, save_safetensors, write_atomically};
+use engine::formats::hf_folder::{ModelToWrite, SHARD_BYTES_MAX, SavedDtype, write_model_folder};
+use engine::formats::write::{OutFolder, TensorBytes, write_atomically, write_safetensors};
 use engine::formats::{FormatError, ModelFiles, StoredDtype};
 use half::{bf16, f16};
 use safetensors::Dtype;
@@ -52,9 +52,11 @@ fn a_safetensors_file_has_the_bytes_of_the_reference_library() {
         })
         .collect();
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    save_safetensors(&path, &ours, &metadata).expect("it can be written");
+    write_atomically(&path, |file| write_safetensors(file, &ours, &metadata))
+        .expect("it can be written");
     assert!(std::fs::read(&path).expect("the file") == expected);
-    save_safetensors(&path, &ours[..1], &BTreeMap::new()).expect("it can be written again");
+    write_atomically(&path, |file| write_safetensors(file, &ours[..1], &BTreeMap::new()))
+        .expect("it can be written again");
     let view = TensorView::new(Dtype::F16, vec![3, 2], &data[..12]).expect("a right tensor");
     assert_eq!(std::fs::read(&path).ok(), safetensors::serialize([("b", view)], None).ok());
     assert_eq!(names(&folder.0), ["x.safetensors"]);
@@ -166,7 +168,7 @@ fn a_model_is_written_and_read_back_in_every_dtype() {
         [(SavedDtype::F32, "float32"), (SavedDtype::Bf16, "bfloat16"), (SavedDtype::F16, "float16")]
     {
         let target = folder.0.join(name);
-        write(&target, dtype, MAX_SHARD_BYTES);
+        write(&target, dtype, SHARD_BYTES_MAX);
         assert_eq!(names(&target), ["config.json", "generation_config.json", "model.safetensors"]);
         let model = ModelFiles::open(&target).expect("it opens");
         let expected = json!({"model_type": "llama", "torch_dtype": name, "rms_norm_eps": 1e-6,
@@ -206,7 +208,7 @@ fn shards_are_cut_and_indexed_as_transformers_does() {
     let head = model.read_f32("lm_head.weight").expect("it is there").1;
     assert_eq!(head[0], bf16::from_f32(value("lm_head.weight".len())).to_f32());
     // Written again over it in one file: no shard of the former stays.
-    write(&target, SavedDtype::F32, MAX_SHARD_BYTES);
+    write(&target, SavedDtype::F32, SHARD_BYTES_MAX);
     assert_eq!(names(&target), ["config.json", "generation_config.json", "model.safetensors"]);
     // A tensor that is larger than a shard stands alone; so do those around it.
     write(&target, SavedDtype::F32, 20);

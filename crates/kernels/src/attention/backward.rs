@@ -9,9 +9,8 @@ use super::product::{Product, Scalars, Store, product};
 use super::scratch::{HeadCells, Scratch, padded, with_scratch};
 use super::tile::{Bias, Head, Place, dot, dot_keys, mask, probabilities, scaled};
 use super::transpose::transpose;
-use super::{AttentionShape, KEYS, QUERIES, bf16, check_seq_starts};
+use super::{AttentionShape, KEYS, QUERIES, check_seq_starts};
 use crate::Isa;
-use crate::gemm::Precision;
 use rayon::prelude::*;
 
 /// Fewer whole tasks of the largest one's cost than this, and tiles become the tasks.
@@ -84,25 +83,6 @@ pub(super) fn whole_tasks(shape: &AttentionShape, seq_starts: &[usize]) -> usize
     });
     let (sum, max) = costs.fold((0, 0), |(sum, max), cost| (sum + cost, cost.max(max)));
     (sum * shape.n_kv_heads as u128 / max.max(1)) as usize
-}
-
-/// Bytes of scratch per thread for these sequences, for the memory plan.
-pub fn backward_scratch_bytes(
-    isa: Isa,
-    precision: Precision,
-    shape: &AttentionShape,
-    seq_starts: &[usize],
-) -> usize {
-    let rows = if whole_tasks(shape, seq_starts) >= TASKS_MIN {
-        seq_starts.windows(2).map(|s| s[1] - s[0]).max().unwrap_or(0)
-    } else {
-        KEYS
-    };
-    let floats = match precision {
-        Precision::F32 => 2 * padded(rows * shape.head_dim) + tile_floats(shape.head_dim),
-        Precision::Bf16 => bf16::scratch_floats(isa, shape.head_dim, rows),
-    };
-    4 * floats
 }
 
 /// Floats of a [`QueryTile`] with its gradient of q.

@@ -29,7 +29,7 @@ mod scratch;
 mod tile;
 mod transpose;
 
-pub use backward::{Gradients, backward, backward_scratch_bytes};
+pub use backward::{Gradients, backward};
 pub use bf16::{backward_bf16, forward_bf16};
 pub use decode::decode;
 pub use forward::forward;

@@ -264,21 +264,3 @@ fn decode_agrees_with_forward_on_every_set() {
         }
     }
 }
-
-#[test]
-fn scratch_per_thread_is_counted() {
-    let cases = cases();
-    let case = |name| cases.iter().find(|case| case.name == name).expect("the case");
-    let many = case("ragged");
-    let tile = 4 * (3 * 32 * 16 + 2 * 64 * 32);
-    let bytes = |case: &Case| {
-        let starts = case.seq_starts();
-        PRECISIONS.map(|p| backward_scratch_bytes(Isa::Portable, p, &case.shape(), &starts))
-    };
-    assert_eq!(bytes(many)[0], tile + 4 * 2 * 65 * 16);
-    let few = case("one long sequence");
-    let tile = 4 * (3 * 32 * 128 + 2 * 64 * 32);
-    assert_eq!(bytes(few)[0], tile + 4 * 2 * 64 * 128);
-    // Keys and values in words, a tile's words, and those of four heads come on top.
-    assert!(bytes(few)[1] > bytes(few)[0] && bytes(few)[1] < 1 << 20);
-}

@@ -140,7 +140,7 @@ pub(super) fn product<K: Kernel>(kernel: K, terms: &[Term], target: Target) {
     let may_hold =
         rows >= HELD_ROWS_MIN && blocks.len() >= 4 && words_of(&blocks) <= K::B_WORDS / K::NR;
     let c = Output::new(target, (m, n), transposed, (K::NR, may_hold));
-    let unpacks = turned.iter().any(|x| matches!(x.b.data, Elements::Nf4(_)));
+    let unpacks = turned.iter().any(|x| matches!(x.b.data, Elements::FourBits(_)));
     let a_words = if unpacks || c.holds_sums() { K::A_WORDS_LARGE } else { K::A_WORDS };
     let held_max = if c.holds_sums() { HELD_MAX } else { usize::MAX };
     let threads = rayon::current_num_threads();

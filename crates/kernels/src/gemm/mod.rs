@@ -34,7 +34,7 @@ mod x86_strip;
 
 use crate::Isa;
 use crate::int8::{self, Int8Rows};
-use crate::nf4::{self, Nf4Blocks};
+use crate::nf4::{self, FourBitBlocks};
 use half::{bf16, f16};
 use std::ops::Range;
 
@@ -57,7 +57,7 @@ pub enum Elements<'a> {
     Bf16(&'a [bf16]),
     F16(&'a [f16]),
     /// Frozen weights in 4 bits: unpacked while they are packed, never as a whole.
-    Nf4(Nf4Blocks<'a>),
+    FourBits(FourBitBlocks<'a>),
     /// Frozen weights in 8 bits, in the same way.
     Int8(Int8Rows<'a>),
 }
@@ -102,7 +102,7 @@ impl<'a> Elements<'a> {
             Elements::F32(x) => x.len(),
             Elements::Bf16(x) => x.len(),
             Elements::F16(x) => x.len(),
-            Elements::Nf4(x) => x.len(),
+            Elements::FourBits(x) => x.len(),
             Elements::Int8(x) => x.len(),
         }
     }
@@ -116,7 +116,7 @@ impl<'a> Elements<'a> {
             Elements::F32(x) => Elements::F32(&x[range]),
             Elements::Bf16(x) => Elements::Bf16(&x[range]),
             Elements::F16(x) => Elements::F16(&x[range]),
-            Elements::Nf4(x) => Elements::Nf4(x.slice(range)),
+            Elements::FourBits(x) => Elements::FourBits(x.slice(range)),
             Elements::Int8(x) => Elements::Int8(x.slice(range)),
         }
     }
@@ -130,7 +130,7 @@ impl<'a> Elements<'a> {
             Elements::F32(x) => x.to_vec(),
             Elements::Bf16(x) => x.iter().map(|v| v.to_f32()).collect(),
             Elements::F16(x) => x.iter().map(|v| v.to_f32()).collect(),
-            Elements::Nf4(x) => {
+            Elements::FourBits(x) => {
                 let mut values = vec![0.0; x.len()];
                 nf4::unpack(Isa::Portable, x, &mut values);
                 values

@@ -11,6 +11,7 @@ use super::Elements;
 use super::source::Source;
 use crate::int8;
 use crate::nf4::{CodeOps, PlainCodes};
+use crate::value::round_bits;
 use half::bf16;
 use std::ops::Range;
 
@@ -71,7 +72,7 @@ impl Panel<'_> {
             Elements::F32(x) => (x.as_ptr().cast::<u8>(), 32),
             Elements::Bf16(x) => (x.as_ptr().cast(), 16),
             Elements::F16(x) => (x.as_ptr().cast(), 16),
-            Elements::Nf4(x) => (x.first_byte(), 4),
+            Elements::FourBits(x) => (x.first_byte(), 4),
             Elements::Int8(x) => (x.first_byte(), 8),
         };
         let (runs, stride, length) = match (self.k_stride, self.lane_stride) {
@@ -96,17 +97,9 @@ impl Panel<'_> {
     }
 }
 
-/// The f32's bits rounded to those of a bf16 (nearest even), still as an f32. NaN stays NaN.
-#[inline(always)]
-pub(crate) fn round(bits: u32) -> u32 {
-    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
-    let is_nan = bits & 0x7fff_ffff > 0x7f80_0000;
-    if is_nan { bits & 0xffff_0000 | 0x0040_0000 } else { rounded }
-}
-
 #[inline(always)]
 fn pair(low: u32, high: u32) -> u32 {
-    round(low) >> 16 | round(high)
+    round_bits(low) >> 16 | round_bits(high)
 }
 
 /// Words of a lane that are read before they are transposed into the panel.
@@ -225,7 +218,7 @@ pub(super) fn pack_panel<O: PackOps>(ops: O, panel: &Panel, out: &mut [u32]) {
         Elements::F32(x) => pack_source(ops, x, panel, out),
         Elements::Bf16(x) => pack_source(ops, x, panel, out),
         Elements::F16(x) => pack_source(ops, x, panel, out),
-        Elements::Nf4(x) => pack_source(ops, x, panel, out),
+        Elements::FourBits(x) => pack_source(ops, x, panel, out),
         Elements::Int8(x) => pack_source(ops, x, panel, out),
     }
 }
@@ -296,7 +289,7 @@ pub(super) fn read_lane<O: PackOps>(
         Encoding::Exact => source.read(ops, start, &mut row[..k]),
         Encoding::Rounded => {
             source.read(ops, start, &mut row[..k]);
-            row[..k].iter_mut().for_each(|word| *word = round(*word));
+            row[..k].iter_mut().for_each(|word| *word = round_bits(*word));
         }
         Encoding::Pairs => {
             source.read_pairs(ops, start, &mut row[..k / 2]);
@@ -340,7 +333,7 @@ fn pack_so_many_steps<O: PackOps>(
         read_step(ops, source, panel, p, out);
         match panel.encoding {
             Encoding::Exact => {}
-            Encoding::Rounded => out.iter_mut().for_each(|word| *word = round(*word)),
+            Encoding::Rounded => out.iter_mut().for_each(|word| *word = round_bits(*word)),
             Encoding::Pairs => {
                 let mut high = [0u32; STAGE];
                 let high = &mut high[..lanes];

@@ -19,7 +19,7 @@ fn four_bit_weights_give_the_bits_of_their_unpacked_values() {
         let offset = nf4::quantize_scales(Isa::Portable, &absmax, &mut nested, &mut absmax2);
         let (codes2, absmax2) = (&*nested, &*absmax2);
         for scales in [Scales::Plain(&absmax), Scales::Nested { codes: codes2, absmax2, offset }] {
-            let blocks = Elements::Nf4(Nf4Blocks::new(&codes, scales, codec, w.len()));
+            let blocks = Elements::FourBits(FourBitBlocks::new(&codes, scales, codec, w.len()));
             products_are_those_of_the_values(blocks, (n_out, n_in));
         }
     }
@@ -75,8 +75,8 @@ fn four_bit_weights_are_rounded_as_their_unpacked_values() {
         let codes: Vec<u8> = (0..n_out * n_in / 2).map(|i| (i * 37 % 251) as u8).collect();
         let blocks = (n_out * n_in).div_ceil(codec.block_size);
         let absmax: Vec<f32> = maxima.into_iter().cycle().take(blocks).collect();
-        let blocks = Nf4Blocks::new(&codes, Scales::Plain(&absmax), codec, n_out * n_in);
-        let values = Elements::Nf4(blocks).to_f32();
+        let blocks = FourBitBlocks::new(&codes, Scales::Plain(&absmax), codec, n_out * n_in);
+        let values = Elements::FourBits(blocks).to_f32();
         for isa in Isa::available() {
             for precision in [Precision::F32, Precision::Bf16] {
                 for dx in [false, true] {
@@ -93,7 +93,7 @@ fn four_bit_weights_are_rounded_as_their_unpacked_values() {
                         c.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
                     };
                     assert!(
-                        product(Elements::Nf4(blocks)) == product(Elements::F32(&values)),
+                        product(Elements::FourBits(blocks)) == product(Elements::F32(&values)),
                         "{} {precision:?} {codec:?}, dx {dx}",
                         isa.name()
                     );

@@ -3,7 +3,7 @@
 use super::Elements;
 use super::pack::{Encoding, PackOps, PlainOps, STAGE, Strip};
 use crate::int8::Int8Rows;
-use crate::nf4::Nf4Blocks;
+use crate::nf4::FourBitBlocks;
 use half::{bf16, f16};
 
 /// Stored elements that can be read as f32.
@@ -108,16 +108,16 @@ impl Source for &[f16] {
     }
 }
 
-impl Source for Nf4Blocks<'_> {
+impl Source for FourBitBlocks<'_> {
     #[inline(always)]
     fn read(self, ops: impl PackOps, start: usize, out: &mut [u32]) {
-        Nf4Blocks::read(&self, (ops.codes(), self.table()), start, out);
+        FourBitBlocks::read(&self, (ops.codes(), self.table()), start, out);
     }
 
     /// Rounds the 16 values of a block, not each where it stands.
     #[inline(always)]
     fn read_pairs(self, ops: impl PackOps, start: usize, out: &mut [u32]) {
-        if !Nf4Blocks::read_pairs(&self, (ops.codes(), self.table()), start, out) {
+        if !FourBitBlocks::read_pairs(&self, (ops.codes(), self.table()), start, out) {
             read_and_round(self, ops, start, out);
         }
     }
@@ -149,7 +149,7 @@ impl Elements<'_> {
             Elements::F32(x) => x.read(PlainOps, start, out),
             Elements::Bf16(x) => x.read(PlainOps, start, out),
             Elements::F16(x) => x.read(PlainOps, start, out),
-            Elements::Nf4(x) => Source::read(x, PlainOps, start, out),
+            Elements::FourBits(x) => Source::read(x, PlainOps, start, out),
             Elements::Int8(x) => Source::read(x, PlainOps, start, out),
         }
     }

@@ -37,7 +37,7 @@ pub(super) fn pack_tiles<O: PackOps>(ops: O, panel: &Panel, out: &mut [u32]) {
             Elements::F32(x) => fill_tiles(ops, x, &group, tiles),
             Elements::Bf16(x) => fill_tiles(ops, x, &group, tiles),
             Elements::F16(x) => fill_tiles(ops, x, &group, tiles),
-            Elements::Nf4(x) => fill_tiles(ops, x, &group, tiles),
+            Elements::FourBits(x) => fill_tiles(ops, x, &group, tiles),
             Elements::Int8(x) => fill_tiles(ops, x, &group, tiles),
         }
     }

@@ -7,7 +7,7 @@
 //! Blocks run over the flattened, row-major matrix, whatever its rows. Two codes share a byte, the
 //! first in the high nibble. Nothing here knows of matrices, files or models.
 //!
-//! The two differ in their tables alone (`tables.rs`); what is named NF4 below is either of them.
+//! The two differ in their tables alone (`tables.rs`).
 //!
 //! Source: QLoRA (Dettmers et al., 2023); the layout and the order of roundings are those of
 //! bitsandbytes. FP4's codes are the nearest as NF4's are, which is what bitsandbytes computes on the CPU.
@@ -52,7 +52,7 @@ pub struct Codec {
 
 /// Values in 4 bits, where they lie. All lengths fit each other: `new` has checked them.
 #[derive(Clone, Copy, Debug)]
-pub struct Nf4Blocks<'a> {
+pub struct FourBitBlocks<'a> {
     codes: &'a [u8],
     scales: Scales<'a>,
     table: &'static Table,
@@ -95,7 +95,7 @@ impl Scales<'_> {
     }
 }
 
-impl<'a> Nf4Blocks<'a> {
+impl<'a> FourBitBlocks<'a> {
     /// `len` values of a codec.
     ///
     /// Shapes: codes `[len / 2]` · maxima `[len / block_size]` · absmax2 `[maxima / 256]`, each
@@ -103,7 +103,7 @@ impl<'a> Nf4Blocks<'a> {
     ///
     /// # Panics
     /// If the lengths do not fit each other.
-    pub fn new(codes: &'a [u8], scales: Scales<'a>, codec: Codec, len: usize) -> Nf4Blocks<'a> {
+    pub fn new(codes: &'a [u8], scales: Scales<'a>, codec: Codec, len: usize) -> FourBitBlocks<'a> {
         let (table, block_size) = (codec.quant_type.table(), codec.block_size);
         assert!(block_size > 0, "nf4: a block of no values");
         assert_eq!(codes.len(), len.div_ceil(2), "nf4: codes for {len} values");
@@ -111,7 +111,7 @@ impl<'a> Nf4Blocks<'a> {
         if let Scales::Nested { codes, absmax2, .. } = scales {
             assert_eq!(absmax2.len(), codes.len().div_ceil(NESTED_BLOCK_SIZE), "nf4: absmax2");
         }
-        Nf4Blocks { codes, scales, table, block_size, first: 0, len }
+        FourBitBlocks { codes, scales, table, block_size, first: 0, len }
     }
 
     pub fn len(&self) -> usize {
@@ -126,13 +126,13 @@ impl<'a> Nf4Blocks<'a> {
     ///
     /// # Panics
     /// If the range reaches outside.
-    pub fn slice(self, range: Range<usize>) -> Nf4Blocks<'a> {
+    pub fn slice(self, range: Range<usize>) -> FourBitBlocks<'a> {
         assert!(
             range.start <= range.end && range.end <= self.len,
             "nf4: {range:?} of {}",
             self.len
         );
-        Nf4Blocks { first: self.first + range.start, len: range.len(), ..self }
+        FourBitBlocks { first: self.first + range.start, len: range.len(), ..self }
     }
 
     /// What the codes are read with.

@@ -45,14 +45,14 @@ impl Packed {
         packed
     }
 
-    fn plain(&self) -> Nf4Blocks<'_> {
-        Nf4Blocks::new(&self.codes, Scales::Plain(&self.absmax), self.codec, self.len)
+    fn plain(&self) -> FourBitBlocks<'_> {
+        FourBitBlocks::new(&self.codes, Scales::Plain(&self.absmax), self.codec, self.len)
     }
 
-    fn nested(&self) -> Nf4Blocks<'_> {
+    fn nested(&self) -> FourBitBlocks<'_> {
         let (codes, absmax2) = (&*self.nested, &*self.absmax2);
         let scales = Scales::Nested { codes, absmax2, offset: self.offset };
-        Nf4Blocks::new(&self.codes, scales, self.codec, self.len)
+        FourBitBlocks::new(&self.codes, scales, self.codec, self.len)
     }
 
     fn code(&self, i: usize) -> u8 {
@@ -61,7 +61,7 @@ impl Packed {
     }
 }
 
-fn unpacked(isa: Isa, x: Nf4Blocks) -> Vec<f32> {
+fn unpacked(isa: Isa, x: FourBitBlocks) -> Vec<f32> {
     let mut out = vec![0.0; x.len()];
     unpack(isa, x, &mut out);
     out
@@ -227,7 +227,7 @@ fn all_codes(codec: Codec) -> Packed {
 }
 
 /// The bits of each value by itself, as the formula at the top of the module has it.
-fn by_formula(packed: &Packed, blocks: Nf4Blocks) -> Vec<f32> {
+fn by_formula(packed: &Packed, blocks: FourBitBlocks) -> Vec<f32> {
     let absmax = |block| blocks.scales.absmax(block);
     let Codec { quant_type, block_size } = packed.codec;
     let values = quant_type.values();

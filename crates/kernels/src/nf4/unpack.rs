@@ -1,7 +1,7 @@
 //! From codes to values: runs of blocks into f32 or pairs of bf16, and whole matrices on all threads.
 //! Nothing here knows instructions.
 
-use super::Nf4Blocks;
+use super::FourBitBlocks;
 use super::ops::{CodeOps, Task, run};
 use super::stream::{LINE, fence, pass};
 use super::tables::{FP4, NF4, QuantType, Table};
@@ -25,7 +25,7 @@ pub(crate) trait Unpacked: Copy + Send {
     const PER_WORD: usize;
 
     /// Unpacks the elements `at` into words; a last one may be half full.
-    fn read(codec: (impl CodeOps, &Table), x: &Nf4Blocks, at: Range<usize>, words: &mut [u32]);
+    fn read(codec: (impl CodeOps, &Table), x: &FourBitBlocks, at: Range<usize>, words: &mut [u32]);
 
     fn from_words(words: &[u32], out: &mut [Self]);
 }
@@ -34,7 +34,7 @@ impl Unpacked for f32 {
     const PER_WORD: usize = 1;
 
     #[inline(always)]
-    fn read(codec: (impl CodeOps, &Table), x: &Nf4Blocks, at: Range<usize>, words: &mut [u32]) {
+    fn read(codec: (impl CodeOps, &Table), x: &FourBitBlocks, at: Range<usize>, words: &mut [u32]) {
         x.read(codec, at.start, words);
     }
 
@@ -50,7 +50,7 @@ impl Unpacked for bf16 {
     const PER_WORD: usize = 2;
 
     #[inline(always)]
-    fn read(codec: (impl CodeOps, &Table), x: &Nf4Blocks, at: Range<usize>, words: &mut [u32]) {
+    fn read(codec: (impl CodeOps, &Table), x: &FourBitBlocks, at: Range<usize>, words: &mut [u32]) {
         let (start, len) = (at.start, at.len());
         let (pairs, last) = words.split_at_mut(len / 2);
         if !x.read_pairs(codec, start, pairs) {
@@ -84,7 +84,7 @@ fn half_bits(bits: u32) -> u32 {
     u32::from(bf16::from_f32(f32::from_bits(bits)).to_bits())
 }
 
-impl Nf4Blocks<'_> {
+impl FourBitBlocks<'_> {
     /// The bits of the f32 values of the `out.len()` elements from `start` on, read with their own table.
     #[inline(always)]
     pub(crate) fn read(&self, codec: (impl CodeOps, &Table), start: usize, out: &mut [u32]) {
@@ -167,7 +167,7 @@ fn unpack_run(
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn unpack(isa: Isa, x: Nf4Blocks, out: &mut [f32]) {
+pub fn unpack(isa: Isa, x: FourBitBlocks, out: &mut [f32]) {
     unpack_all(isa, x, out);
 }
 
@@ -175,11 +175,11 @@ pub fn unpack(isa: Isa, x: Nf4Blocks, out: &mut [f32]) {
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn unpack_bf16(isa: Isa, x: Nf4Blocks, out: &mut [bf16]) {
+pub fn unpack_bf16(isa: Isa, x: FourBitBlocks, out: &mut [bf16]) {
     unpack_all(isa, x, out);
 }
 
-fn unpack_all<T: Unpacked>(isa: Isa, x: Nf4Blocks, out: &mut [T]) {
+fn unpack_all<T: Unpacked>(isa: Isa, x: FourBitBlocks, out: &mut [T]) {
     assert_eq!(out.len(), x.len(), "nf4: unpacking {} values", x.len());
     let past_caches = size_of_val(out) >= PAST_CACHES;
     // A fence waits for what is on its way to memory, so there are few of them.
@@ -204,7 +204,7 @@ pub fn write_alone(out: &mut [f32]) {
 
 /// Values from `start` on.
 struct Chunk<'a, T> {
-    x: Nf4Blocks<'a>,
+    x: FourBitBlocks<'a>,
     start: usize,
     out: &'a mut [T],
     past_caches: bool,

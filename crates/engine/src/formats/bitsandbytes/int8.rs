@@ -1,11 +1,11 @@
 //! Checks the parts of a weight in 8 bits when a model's files are opened; a weight that is asked for stays
 //! where it lies in the mapped file. Reads no code.
 
-use super::packed::{ByName, Part, bytes_in_memory, floats, mapped, size};
+use super::packed::{Part, Reader, bytes_in_memory, floats, mapped};
 use super::{FORMAT, PackedFault, ROW_ABSMAX};
 use crate::formats::mapped::MappedFile;
 use crate::formats::model::bytes;
-use crate::formats::{FormatError, Result, StoredDtype};
+use crate::formats::{Result, StoredDtype};
 use crate::int8::Int8Matrix;
 use crate::weight::Values;
 
@@ -31,57 +31,34 @@ pub(super) fn weight_of((info, _): &Part) -> Option<String> {
     Some(format!("{module}{WEIGHT}"))
 }
 
-/// Finds and checks the parts of one weight.
-pub(super) struct Reader<'a> {
-    pub files: &'a [MappedFile],
-    pub weight: &'a str,
-    /// The part that told of it.
-    pub found: &'a Part,
-    pub by_name: &'a ByName<'a>,
-}
-
 impl Reader<'_> {
-    pub fn read(&self) -> Result<PackedRows> {
-        let lacks = |part| self.fault(PackedFault::Lacks(part));
-        let codes = *self.by_name.get(self.weight).ok_or_else(|| lacks("weight"))?;
-        let &[rows, cols] = codes.0.shape.as_slice() else {
-            return Err(self.fault(PackedFault::Shape(codes.0.shape.clone())));
-        };
-        let n = rows.checked_mul(cols).filter(|&n| n > 0);
-        let n = n.ok_or_else(|| self.fault(PackedFault::Shape(codes.0.shape.clone())))?;
-        if codes.0.dtype != StoredDtype::I8 {
-            return Err(self.fault(size(&codes.0, "weight", n, StoredDtype::I8.name())));
-        }
-        let absmax = self.part(ROW_ABSMAX).ok_or_else(|| lacks(ROW_ABSMAX))?;
-        if absmax.0.dtype != StoredDtype::F32 || absmax.0.bytes != 4 * rows {
-            let needed = StoredDtype::F32.name();
-            return Err(self.fault(size(&absmax.0, ROW_ABSMAX, 4 * rows, needed)));
-        }
-        if let Some(format) = self.part(FORMAT) {
+    pub fn rows(&self) -> Result<PackedRows> {
+        let codes = self.codes()?;
+        let shape = || self.fault(PackedFault::Shape(codes.0.shape.clone()));
+        let &[rows, cols] = codes.0.shape.as_slice() else { return Err(shape()) };
+        let n = rows.checked_mul(cols).filter(|&n| n > 0).ok_or_else(shape)?;
+        self.check_size("weight", codes, StoredDtype::I8, n)?;
+        let absmax = self.beside(ROW_ABSMAX);
+        let absmax = absmax.ok_or_else(|| self.fault(PackedFault::Lacks(ROW_ABSMAX)))?;
+        self.check_size(ROW_ABSMAX, absmax, StoredDtype::F32, rows)?;
+        if let Some(format) = self.beside(FORMAT) {
             self.check_format(format)?;
         }
         Ok(PackedRows { dims: (rows, cols), codes: codes.clone(), absmax: absmax.clone() })
     }
 
     fn check_format(&self, format: &Part) -> Result<()> {
-        let (info, place) = format;
-        if info.dtype != StoredDtype::U8 || info.bytes != 1 {
-            return Err(self.fault(size(info, FORMAT, 1, StoredDtype::U8.name())));
-        }
-        match *bytes(self.files, info, place)? {
+        self.check_size(FORMAT, format, StoredDtype::U8, 1)?;
+        match *bytes(self.files, &format.0, &format.1)? {
             [FORMAT_ROWS] => Ok(()),
             ref other => Err(self.fault(PackedFault::Format(other[0]))),
         }
     }
 
-    fn part(&self, part: &str) -> Option<&Part> {
+    /// A part of the weight's module.
+    fn beside(&self, part: &str) -> Option<&Part> {
         let module = self.weight.strip_suffix(WEIGHT)?;
-        self.by_name.get(format!("{module}.{part}").as_str()).copied()
-    }
-
-    fn fault(&self, what: PackedFault) -> FormatError {
-        let path = self.files[self.found.1.file].path.clone();
-        FormatError::Packed { path, tensor: self.weight.into(), what: Box::new(what) }
+        self.named(&format!("{module}.{part}"))
     }
 }
 

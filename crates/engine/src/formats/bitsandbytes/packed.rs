@@ -2,13 +2,13 @@
 //! each weight its own shape. Knows no kind of codes from within.
 
 use super::int8::{self, PackedRows};
-use super::read::{PackedBlocks, Reader};
+use super::read::PackedBlocks;
 use super::{
     ABSMAX, FORMAT, NESTED_ABSMAX, NESTED_QUANT_MAP, PackedFault, QUANT_MAP, ROW_ABSMAX, STATE,
 };
 use crate::formats::mapped::MappedFile;
 use crate::formats::model::{Place, RowOrder, TensorInfo, bytes, read_values};
-use crate::formats::{Result, StoredDtype};
+use crate::formats::{FormatError, Result, StoredDtype};
 use crate::weight::{Layout, Values, Weight};
 use bytemuck::AnyBitPattern;
 use std::borrow::Cow;
@@ -46,7 +46,7 @@ impl Packed {
     /// The weight where it lies; parts that lie askew or in another order are copied.
     pub fn weight(&self, files: &[MappedFile]) -> Result<Weight> {
         Ok(match self {
-            Packed::Blocks(packed) => Weight::Nf4(Arc::new(packed.matrix(files)?)),
+            Packed::Blocks(packed) => Weight::FourBits(Arc::new(packed.matrix(files)?)),
             Packed::Rows(packed) => Weight::Int8(Arc::new(packed.matrix(files)?)),
         })
     }
@@ -75,17 +75,17 @@ pub(in crate::formats) fn fold(
     let mut packed = HashMap::new();
     for part in &tensors {
         if let Some((weight, kind)) = part.0.name.split_once(STATE) {
-            let read = Reader { files, weight, state: part, by_name: &by_name }.read(kind)?;
-            packed.insert(weight.to_owned(), Packed::Blocks(read));
+            let reader = Reader { files, weight, found: part, by_name: &by_name };
+            packed.insert(weight.to_owned(), Packed::Blocks(reader.blocks(kind)?));
         } else if let Some(weight) = int8::weight_of(part) {
-            let read = int8::Reader { files, weight: &weight, found: part, by_name: &by_name };
-            packed.insert(weight.clone(), Packed::Rows(read.read()?));
+            let reader = Reader { files, weight: &weight, found: part, by_name: &by_name };
+            packed.insert(weight.clone(), Packed::Rows(reader.rows()?));
         }
     }
     for part in &tensors {
         let weight = part.0.name.strip_suffix(ABSMAX).and_then(|name| name.strip_suffix('.'));
         if let Some(weight) = weight.filter(|weight| !packed.contains_key(*weight)) {
-            let reader = Reader { files, weight, state: part, by_name: &by_name };
+            let reader = Reader { files, weight, found: part, by_name: &by_name };
             return Err(reader.fault(PackedFault::Lacks("quant_state")));
         }
     }
@@ -109,6 +109,47 @@ fn is_part(name: &str, packed: &HashMap<String, Packed>) -> bool {
         ABSMAX | QUANT_MAP | NESTED_ABSMAX | NESTED_QUANT_MAP => packed.contains_key(owner),
         ROW_ABSMAX | FORMAT => packed.contains_key(&format!("{owner}.weight")),
         _ => false,
+    }
+}
+
+/// Finds and checks the parts of one weight: of blocks in `read.rs`, of rows in `int8.rs`.
+pub(super) struct Reader<'a> {
+    pub files: &'a [MappedFile],
+    pub weight: &'a str,
+    /// The part that told of it.
+    pub found: &'a Part,
+    pub by_name: &'a ByName<'a>,
+}
+
+impl<'a> Reader<'a> {
+    pub fn codes(&self) -> Result<&'a Part> {
+        self.named(self.weight).ok_or_else(|| self.fault(PackedFault::Lacks("weight")))
+    }
+
+    /// The tensor of a file.
+    pub fn named(&self, name: &str) -> Option<&'a Part> {
+        self.by_name.get(name).copied()
+    }
+
+    /// Refuses a part that has not so many values of a type whose blocks are one value.
+    pub fn check_size(
+        &self,
+        part: &'static str,
+        (found, _): &Part,
+        dtype: StoredDtype,
+        values: usize,
+    ) -> Result<()> {
+        // A table's length, or no more than there are codes: the product can't overflow.
+        let needed = values * dtype.block().1;
+        if found.dtype == dtype && found.bytes == needed {
+            return Ok(());
+        }
+        Err(self.fault(size(found, part, needed, dtype.name())))
+    }
+
+    pub fn fault(&self, what: PackedFault) -> FormatError {
+        let path = self.files[self.found.1.file].path.clone();
+        FormatError::Packed { path, tensor: self.weight.into(), what: Box::new(what) }
     }
 }
 

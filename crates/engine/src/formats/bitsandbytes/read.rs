@@ -1,12 +1,12 @@
 //! Checks the parts of a weight in 4 bits when a model's files are opened; a weight that is asked for stays
 //! where it lies in the mapped file. Reads no code.
 
-use super::packed::{ByName, Part, bytes_in_memory, floats, mapped, size};
+use super::packed::{Part, Reader, bytes_in_memory, floats, mapped, size};
 use super::{ABSMAX, NESTED_ABSMAX, NESTED_QUANT_MAP, PackedFault, QUANT_MAP};
 use crate::formats::mapped::MappedFile;
 use crate::formats::model::bytes;
-use crate::formats::{FormatError, Result, StoredDtype, json};
-use crate::nf4::{Nf4Layout, Nf4Matrix, OwnedScales, QuantType, ScaleBits};
+use crate::formats::{Result, StoredDtype, json};
+use crate::four_bit::{FourBitLayout, FourBitMatrix, OwnedScales, QuantType, ScaleBits};
 use crate::weight::Values;
 use kernels::nf4::{BLOCK_SIZE_MAX, DYNAMIC_CODE, NESTED_BLOCK_SIZE};
 use serde::Deserialize;
@@ -17,7 +17,7 @@ const STATE_BYTES_MAX: usize = 4096;
 /// A weight in 4 bits, its parts checked.
 #[derive(Debug)]
 pub(in crate::formats) struct PackedBlocks {
-    pub layout: Nf4Layout,
+    pub layout: FourBitLayout,
     pub dims: (usize, usize),
     codes: Part,
     absmax: Part,
@@ -70,20 +70,11 @@ fn wrong_key(key: &'static str, value: impl ToString, needed: String) -> PackedF
     PackedFault::Key { key, value: value.to_string(), needed }
 }
 
-/// Finds and checks the parts of one weight.
-pub(super) struct Reader<'a> {
-    pub files: &'a [MappedFile],
-    pub weight: &'a str,
-    pub state: &'a Part,
-    pub by_name: &'a ByName<'a>,
-}
-
 impl Reader<'_> {
-    pub fn read(&self, kind: &str) -> Result<PackedBlocks> {
+    pub fn blocks(&self, kind: &str) -> Result<PackedBlocks> {
         let (quant_type, state) = self.state(kind)?;
         let (dims, n) = state.dims().map_err(|fault| self.fault(fault))?;
-        let codes = self.by_name.get(self.weight);
-        let codes = *codes.ok_or_else(|| self.fault(PackedFault::Lacks("weight")))?;
+        let codes = self.codes()?;
         if codes.0.bytes != n.div_ceil(2) {
             return Err(self.fault(size(&codes.0, "weight", n.div_ceil(2), "any dtype")));
         }
@@ -101,14 +92,14 @@ impl Reader<'_> {
             Some(nested) if nested.is_ours() => ScaleBits::Nested,
             _ => ScaleBits::Plain,
         };
-        let layout = Nf4Layout { quant_type, block_size: state.blocksize, scales };
+        let layout = FourBitLayout { quant_type, block_size: state.blocksize, scales };
         Ok(PackedBlocks { layout, dims, codes: codes.clone(), absmax, nested })
     }
 
     fn state(&self, kind: &str) -> Result<(QuantType, State)> {
         let other = |kind: &str| self.fault(PackedFault::Kind(kind.to_owned()));
         let quant_type = QuantType::by_name(kind).ok_or_else(|| other(kind))?;
-        let (info, place) = self.state;
+        let (info, place) = self.found;
         let refused = |reason| self.fault(PackedFault::State(reason));
         if info.bytes > STATE_BYTES_MAX {
             return Err(refused(format!("{} bytes are too many", info.bytes)));
@@ -142,29 +133,20 @@ impl Reader<'_> {
 
     /// A part of so many values.
     fn part(&self, part: &'static str, dtype: StoredDtype, values: usize) -> Result<&Part> {
-        let found = self.by_name.get(format!("{}.{part}", self.weight).as_str());
-        let found = *found.ok_or_else(|| self.fault(PackedFault::Lacks(part)))?;
-        // Both dtypes have blocks of one value; the product can't be more than 4 bytes of each code.
-        let needed = values * dtype.block().1;
-        match found.0.dtype == dtype && found.0.bytes == needed {
-            true => Ok(found),
-            false => Err(self.fault(size(&found.0, part, needed, dtype.name()))),
-        }
+        let found = self.named(&format!("{}.{part}", self.weight));
+        let found = found.ok_or_else(|| self.fault(PackedFault::Lacks(part)))?;
+        self.check_size(part, found, dtype, values)?;
+        Ok(found)
     }
 
     fn floats(&self, part: &Part) -> Result<Vec<f32>> {
         floats(self.files, part)
     }
-
-    pub fn fault(&self, what: PackedFault) -> FormatError {
-        let path = self.files[self.state.1.file].path.clone();
-        FormatError::Packed { path, tensor: self.weight.into(), what: Box::new(what) }
-    }
 }
 
 impl PackedBlocks {
     /// The weight where it lies; parts that lie askew or in another order are copied.
-    pub fn matrix(&self, files: &[MappedFile]) -> Result<Nf4Matrix> {
+    pub fn matrix(&self, files: &[MappedFile]) -> Result<FourBitMatrix> {
         let scales = match &self.nested {
             None => OwnedScales::Plain(mapped(files, &self.absmax, floats)?),
             Some(nested) => {
@@ -181,7 +163,7 @@ impl PackedBlocks {
             }
         };
         let codes = mapped(files, &self.codes, bytes_in_memory)?;
-        Ok(Nf4Matrix::of_parts(codes, scales, self.layout, self.dims))
+        Ok(FourBitMatrix::of_parts(codes, scales, self.layout, self.dims))
     }
 }
 

@@ -5,8 +5,8 @@
 use super::{ABSMAX, FORMAT, NESTED_ABSMAX, NESTED_QUANT_MAP, QUANT_MAP, ROW_ABSMAX, STATE};
 use crate::formats::write::{TensorBytes, order, write_atomically, write_safetensors};
 use crate::formats::{FormatError, StoredDtype};
+use crate::four_bit::FourBitMatrix;
 use crate::int8::Int8Matrix;
-use crate::nf4::Nf4Matrix;
 use crate::signal::Signal;
 use crate::weight::Quantized;
 use kernels::nf4::{DYNAMIC_CODE, NESTED_BLOCK_SIZE, Scales};
@@ -80,7 +80,7 @@ fn parts_of_rows<'a>(name: &str, matrix: &'a Int8Matrix) -> [Part<'a>; 3] {
     ]
 }
 
-fn parts_of_blocks<'a>(name: &str, matrix: &'a Nf4Matrix) -> Vec<Part<'a>> {
+fn parts_of_blocks<'a>(name: &str, matrix: &'a FourBitMatrix) -> Vec<Part<'a>> {
     let floats = |values: &'a [f32]| Cow::Borrowed(bytemuck::cast_slice::<f32, u8>(values));
     let part = |suffix: &str, dtype, shape, bytes| {
         let name = if suffix.is_empty() { name.to_owned() } else { format!("{name}.{suffix}") };
@@ -120,7 +120,7 @@ fn parts_of_blocks<'a>(name: &str, matrix: &'a Nf4Matrix) -> Vec<Part<'a>> {
 }
 
 /// The JSON of a weight, as Python's `json.dumps` writes it. Unpacked values are f32 here.
-fn state(matrix: &Nf4Matrix, offset: Option<f32>) -> String {
+fn state(matrix: &FourBitMatrix, offset: Option<f32>) -> String {
     let ((rows, cols), layout) = (matrix.dims(), matrix.layout());
     let (quant_type, block) = (layout.quant_type.name(), layout.block_size);
     let nested = offset.map_or(String::new(), |offset| {

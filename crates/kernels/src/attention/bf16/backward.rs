@@ -3,12 +3,13 @@
 //! Tasks are cut as in f32: one pass of five products where sequences and kv heads are many, seven
 //! products in tiles of queries and then of keys where they are few.
 
-use super::operands::{Operands, Part, Put, ScoreWords, WordProduct, Words, dot_columns};
-use super::{HEADS, Sequence, columns_of, head_groups, tiles, with_operands};
+use super::buffers::{Buffers, Dkv, KeyTile, QueryTile, Scores, scratch_of};
+use super::operands::{Operands, Part, Put, WordProduct, Words, dot_columns};
+use super::{Sequence, columns_of, head_groups, tiles, with_operands};
 use crate::Isa;
 use crate::attention::backward::{Cells, Gradients, Saved, TASKS_MIN, whole_tasks};
 use crate::attention::product::Rows;
-use crate::attention::scratch::{HeadCells, Scratch, padded, with_scratch};
+use crate::attention::scratch::{HeadCells, with_scratch};
 use crate::attention::tile::{Bias, Place, mask, scaled};
 use crate::attention::{AttentionShape, KEYS, QUERIES};
 use crate::simd::{self, shells};
@@ -36,26 +37,6 @@ pub fn backward_bf16(
     with_operands!(isa, |ops| run(ops, shape, seq_starts, saved, &cells))
 }
 
-/// Floats of a task's scratch, whose gradients of keys and values have `rows` rows.
-pub(in crate::attention) fn scratch_floats(isa: Isa, head_dim: usize, rows: usize) -> usize {
-    fn floats<O: Operands>(_: O, head_dim: usize, rows: usize) -> usize {
-        scratch_of::<O>(head_dim, rows)
-    }
-    with_operands!(isa, |ops| floats(ops, head_dim, rows))
-}
-
-fn scratch_of<O: Operands>(d: usize, rows: usize) -> usize {
-    let n = columns_of(d);
-    let keys = 2 * padded(KEYS * O::words(d)) + padded(O::words(KEYS) * n);
-    let work = 2 * padded(KEYS * QUERIES)
-        + 2 * padded(KEYS * O::words(QUERIES))
-        + padded(O::words(KEYS) * QUERIES);
-    let head =
-        2 * padded(O::words(d) * QUERIES) + 2 * padded(O::words(QUERIES) * n) + padded(QUERIES * n);
-    let dout = padded((QUERIES * d).div_ceil(2));
-    2 * padded(rows * n) + keys + work + dout + HEADS * head
-}
-
 fn run<O: Operands>(
     ops: O,
     shape: &AttentionShape,
@@ -76,7 +57,7 @@ fn run<O: Operands>(
     let (query_tiles, groups) = (tiles(&sequences, QUERIES), head_groups(shape));
     (0..query_tiles.len() * groups.len()).into_par_iter().for_each(|at| {
         let (sequence, query) = query_tiles[at / groups.len()];
-        task(sequence).query_tile(query, groups[at % groups.len()].clone(), &cells.dq);
+        task(sequence).query_tile(query, &groups[at % groups.len()], &cells.dq);
     });
     let key_tiles = tiles(&sequences, KEYS);
     (0..key_tiles.len() * kv_heads).into_par_iter().for_each(|at| {
@@ -115,156 +96,76 @@ struct Task<'a, O> {
     sequence: Sequence,
 }
 
-/// The keys and values of a tile, in words.
-struct KeyTile<'s> {
-    /// k and v `[KEYS][D]`.
-    k_rows: &'s mut [u32],
-    v_rows: &'s mut [u32],
-    /// k along the keys, `[KEYS][columns_of(D)]`.
-    k_steps: &'s mut [u32],
-}
-
-impl<'s> KeyTile<'s> {
-    fn new<O: Operands>(scratch: &mut Scratch<'s>, d: usize) -> KeyTile<'s> {
-        KeyTile {
-            k_rows: scratch.take_words(KEYS * O::words(d)),
-            v_rows: scratch.take_words(KEYS * O::words(d)),
-            k_steps: scratch.take_words(O::words(KEYS) * columns_of(d)),
-        }
-    }
-}
-
-/// The queries of a tile of one head, in words.
-struct QueryTile<'s> {
-    head: usize,
-    /// q and dout `[D][QUERIES]`.
-    q_columns: &'s mut [u32],
-    dout_columns: &'s mut [u32],
-    /// q and dout along the queries, `[QUERIES][columns_of(D)]`.
-    q_steps: &'s mut [u32],
-    dout_steps: &'s mut [u32],
-    /// `[QUERIES][columns_of(D)]`; scale is left to the end.
-    dq: &'s mut [f32],
-    lse: [f32; QUERIES],
-    delta: [f32; QUERIES],
-}
-
-impl<'s> QueryTile<'s> {
-    fn new<O: Operands>(scratch: &mut Scratch<'s>, d: usize) -> QueryTile<'s> {
-        QueryTile {
-            head: 0,
-            q_columns: scratch.take_words(O::words(d) * QUERIES),
-            dout_columns: scratch.take_words(O::words(d) * QUERIES),
-            q_steps: scratch.take_words(O::words(QUERIES) * columns_of(d)),
-            dout_steps: scratch.take_words(O::words(QUERIES) * columns_of(d)),
-            dq: scratch.take(QUERIES * columns_of(d)),
-            lse: [0.0; QUERIES],
-            delta: [0.0; QUERIES],
-        }
-    }
-}
-
-/// A tile of scores.
-struct Scores<'s> {
-    /// `[KEYS][QUERIES]`.
-    scores: &'s mut [f32],
-    dp: &'s mut [f32],
-    words: ScoreWords<'s>,
-}
-
-impl<'s> Scores<'s> {
-    fn new<O: Operands>(scratch: &mut Scratch<'s>) -> Scores<'s> {
-        Scores {
-            scores: scratch.take(KEYS * QUERIES),
-            dp: scratch.take(KEYS * QUERIES),
-            words: ScoreWords {
-                p_rows: scratch.take_words(KEYS * O::words(QUERIES)),
-                ds_rows: scratch.take_words(KEYS * O::words(QUERIES)),
-                ds_steps: scratch.take_words(O::words(KEYS) * QUERIES),
-            },
-        }
-    }
-}
-
 impl<O: Operands> Task<'_, O> {
     /// dq, dk and dv of one kv head and its query heads.
     fn whole(&self, kv_head: usize, cells: &Cells) {
-        let (d, len, n) = (self.shape.head_dim, self.sequence.len, columns_of(self.shape.head_dim));
+        let (d, len) = (self.shape.head_dim, self.sequence.len);
         with_scratch(scratch_of::<O>(d, len), |mut scratch| {
-            let dk = scratch.take(len * n);
-            let dv = scratch.take(len * n);
-            dk.fill(0.0);
-            dv.fill(0.0);
-            let mut keys = KeyTile::new::<O>(&mut scratch, d);
-            let mut scores = Scores::new::<O>(&mut scratch);
-            let mut tiles: [_; HEADS] =
-                std::array::from_fn(|_| QueryTile::new::<O>(&mut scratch, d));
-            let dout = scratch.take_bf16(QUERIES * d);
+            let mut dkv = Dkv::new(&mut scratch, len, d);
+            let mut buffers = Buffers::new::<O>(&mut scratch, d);
             let groups = head_groups(self.shape);
             let groups = groups.iter().filter(|heads| self.kv_head_of(heads.start) == kv_head);
             let groups: Vec<&Range<usize>> = groups.collect();
             for query in (0..len).step_by(QUERIES) {
                 for &heads in &groups {
-                    let tiles = &mut tiles[..heads.len()];
-                    self.load_group(tiles, heads, query, dout);
-                    let end = len.min(query + QUERIES);
-                    for key in (self.shape.first_key(query)..end).step_by(KEYS) {
-                        let at = self.place(query, key, KEYS.min(end - key));
-                        self.load_keys(&mut keys, kv_head, at);
-                        self.load_key_steps(&mut keys, kv_head, at);
-                        for tile in &mut *tiles {
-                            self.compute(tile, &keys, at, &mut scores);
-                            self.add_dkv(tile, at, &scores, &mut dk[key * n..], &mut dv[key * n..]);
-                            self.add_dq(tile, &keys, at, &scores);
-                        }
-                    }
-                    self.write_dq(tiles, query, &cells.dq);
+                    self.queries(&mut buffers, (query, heads), &cells.dq, Some(&mut dkv));
                 }
             }
-            self.write(&cells.dk, (0, kv_head), self.shape.scale, dk);
-            self.write(&cells.dv, (0, kv_head), 1.0, dv);
+            self.write_dkv(cells, (0, kv_head), &dkv);
         });
     }
 
     /// dq of a tile of queries of some heads that share a kv head.
-    fn query_tile(&self, query: usize, heads: Range<usize>, dq: &HeadCells) {
+    fn query_tile(&self, query: usize, heads: &Range<usize>, dq: &HeadCells) {
         let d = self.shape.head_dim;
         with_scratch(scratch_of::<O>(d, 0), |mut scratch| {
-            let mut keys = KeyTile::new::<O>(&mut scratch, d);
-            let mut scores = Scores::new::<O>(&mut scratch);
-            let mut tiles: [_; HEADS] =
-                std::array::from_fn(|_| QueryTile::new::<O>(&mut scratch, d));
-            let tiles = &mut tiles[..heads.len()];
-            let dout = scratch.take_bf16(QUERIES * d);
-            self.load_group(tiles, &heads, query, dout);
-            let (kv_head, end) =
-                (self.kv_head_of(heads.start), self.sequence.len.min(query + QUERIES));
-            for key in (self.shape.first_key(query)..end).step_by(KEYS) {
-                let at = self.place(query, key, KEYS.min(end - key));
-                self.load_keys(&mut keys, kv_head, at);
-                self.load_key_steps(&mut keys, kv_head, at);
-                for tile in &mut *tiles {
-                    self.compute(tile, &keys, at, &mut scores);
-                    self.add_dq(tile, &keys, at, &scores);
-                }
-            }
-            self.write_dq(tiles, query, dq);
+            let mut buffers = Buffers::new::<O>(&mut scratch, d);
+            self.queries(&mut buffers, (query, heads), dq, None);
         });
+    }
+
+    /// The same; adds to the gradients of all their keys where these are wanted.
+    fn queries(
+        &self,
+        buffers: &mut Buffers,
+        (query, heads): (usize, &Range<usize>),
+        dq: &HeadCells,
+        mut dkv: Option<&mut Dkv>,
+    ) {
+        let Buffers { keys, scores, tiles, dout } = buffers;
+        let tiles = &mut tiles[..heads.len()];
+        for (tile, head) in tiles.iter_mut().zip(heads.clone()) {
+            self.load(tile, head, query, dout);
+            tile.dq.fill(0.0);
+        }
+        let (kv_head, end) = (self.kv_head_of(heads.start), self.sequence.len.min(query + QUERIES));
+        let n = columns_of(self.shape.head_dim);
+        for key in (self.shape.first_key(query)..end).step_by(KEYS) {
+            let at = self.place(query, key, KEYS.min(end - key));
+            self.load_keys(keys, kv_head, at);
+            self.load_key_steps(keys, kv_head, at);
+            for tile in &mut *tiles {
+                self.compute(tile, keys, at, scores);
+                if let Some(Dkv { dk, dv }) = &mut dkv {
+                    self.add_dkv(tile, at, scores, &mut dk[key * n..], &mut dv[key * n..]);
+                }
+                self.add_dq(tile, keys, at, scores);
+            }
+        }
+        for tile in &*tiles {
+            let dq_rows = &tile.dq[..(end - query) * n];
+            self.write(dq, (query, tile.head), self.shape.scale, dq_rows);
+        }
     }
 
     /// dk and dv of a tile of keys of one kv head.
     fn key_tile(&self, key: usize, kv_head: usize, cells: &Cells) {
-        let (d, n) = (self.shape.head_dim, columns_of(self.shape.head_dim));
+        let d = self.shape.head_dim;
         let n_keys = KEYS.min(self.sequence.len - key);
         with_scratch(scratch_of::<O>(d, KEYS), |mut scratch| {
-            let dk = scratch.take(n_keys * n);
-            let dv = scratch.take(n_keys * n);
-            dk.fill(0.0);
-            dv.fill(0.0);
-            let mut keys = KeyTile::new::<O>(&mut scratch, d);
-            let mut scores = Scores::new::<O>(&mut scratch);
-            let mut tile = QueryTile::new::<O>(&mut scratch, d);
-            let dout = scratch.take_bf16(QUERIES * d);
+            let dkv = Dkv::new(&mut scratch, n_keys, d);
+            let Buffers { mut keys, mut scores, tiles: [mut tile, ..], dout } =
+                Buffers::new::<O>(&mut scratch, d);
             self.load_keys(&mut keys, kv_head, self.place(key, key, n_keys));
             let group = self.shape.heads_per_kv_head();
             let query_end = self.shape.query_end(key + n_keys - 1, self.sequence.len);
@@ -275,11 +176,10 @@ impl<O: Operands> Task<'_, O> {
                 for head in kv_head * group..(kv_head + 1) * group {
                     self.load(&mut tile, head, query, dout);
                     self.compute(&tile, &keys, at, &mut scores);
-                    self.add_dkv(&tile, at, &scores, dk, dv);
+                    self.add_dkv(&tile, at, &scores, dkv.dk, dkv.dv);
                 }
             }
-            self.write(&cells.dk, (key, kv_head), self.shape.scale, dk);
-            self.write(&cells.dv, (key, kv_head), 1.0, dv);
+            self.write_dkv(cells, (key, kv_head), &dkv);
         });
     }
 
@@ -289,19 +189,6 @@ impl<O: Operands> Task<'_, O> {
 
     fn place(&self, query: usize, key: usize, n_keys: usize) -> Place {
         Place { key, n_keys, query, n_queries: QUERIES.min(self.sequence.len - query) }
-    }
-
-    fn load_group(
-        &self,
-        tiles: &mut [QueryTile],
-        heads: &Range<usize>,
-        query: usize,
-        dout: &mut [bf16],
-    ) {
-        for (tile, head) in tiles.iter_mut().zip(heads.clone()) {
-            self.load(tile, head, query, dout);
-            tile.dq.fill(0.0);
-        }
     }
 
     /// Uses `dout [QUERIES][D]` for the rounded gradient.
@@ -377,11 +264,9 @@ impl<O: Operands> Task<'_, O> {
         self.ops.product(product, tile.dq);
     }
 
-    fn write_dq(&self, tiles: &[QueryTile], query: usize, cells: &HeadCells) {
-        let floats = QUERIES.min(self.sequence.len - query) * columns_of(self.shape.head_dim);
-        for tile in tiles {
-            self.write(cells, (query, tile.head), self.shape.scale, &tile.dq[..floats]);
-        }
+    fn write_dkv(&self, cells: &Cells, place: (usize, usize), dkv: &Dkv) {
+        self.write(&cells.dk, place, self.shape.scale, dkv.dk);
+        self.write(&cells.dv, place, 1.0, dkv.dv);
     }
 
     /// `cells = factor · rows` from row `place.0` on, in head `place.1`, which the calling task owns.

@@ -11,6 +11,7 @@
 //! f32 path.
 
 mod backward;
+mod buffers;
 mod forward;
 mod operands;
 #[cfg(target_arch = "x86_64")]
@@ -20,7 +21,6 @@ mod rounded;
 mod softmax;
 
 pub use backward::backward_bf16;
-pub(super) use backward::scratch_floats;
 pub use forward::forward_bf16;
 
 use super::{AttentionShape, tile::Head};

@@ -7,8 +7,9 @@ use crate::attention::product::{Product, Rows, Scalars, Store, product};
 use crate::attention::scratch::{as_floats, as_floats_mut};
 use crate::attention::tile::{Bias, Head, Running, probabilities, scale, softmax_step};
 use crate::attention::transpose::transpose;
+use crate::elementwise::f32_to_bf16_block;
 use crate::simd::shells;
-use crate::value::Value;
+use crate::value::{Value, round_bits};
 use half::bf16;
 
 #[derive(Clone, Copy)]
@@ -29,7 +30,7 @@ impl Operands for Rounded {
     }
 
     fn round(self, x: &[f32], y: &mut [bf16]) {
-        round_row(self.0, x, y);
+        f32_to_bf16_block(self.0, x, y);
     }
 
     fn rows(self, x: Part, words: &mut [u32]) {
@@ -87,7 +88,6 @@ impl Operands for Rounded {
 shells! {
     /// Each row of `x`, then zeros up to `width`.
     fn widen_rows(x: Part, width: usize, words: &mut [u32]) = widen_rows_body;
-    fn round_row(x: &[f32], y: &mut [bf16]) = round_row_body;
     /// A tile of scores, rounded: its rows and its steps are the same words.
     fn round_tile(scores: &[f32], words: &mut [u32]) = round_tile_body;
 }
@@ -104,15 +104,8 @@ fn widen_rows_body(x: Part, width: usize, words: &mut [u32]) {
 }
 
 #[inline(always)]
-fn round_row_body(x: &[f32], y: &mut [bf16]) {
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y = Value::round(x);
-    }
-}
-
-#[inline(always)]
 fn round_tile_body(scores: &[f32], words: &mut [u32]) {
     for (word, &score) in words.iter_mut().zip(scores) {
-        *word = bf16::round(score).widen().to_bits();
+        *word = round_bits(score.to_bits());
     }
 }

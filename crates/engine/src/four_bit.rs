@@ -7,13 +7,13 @@ use crate::ctx::Ctx;
 use crate::error::Result;
 use crate::weight::{Values, Weight};
 use kernels::gemm::Elements;
-use kernels::nf4::{self, Codec, NESTED_BLOCK_SIZE, Nf4Blocks, Scales};
+use kernels::nf4::{self, Codec, FourBitBlocks, NESTED_BLOCK_SIZE, Scales};
 
 pub use kernels::nf4::QuantType;
 
 /// How values become 4-bit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Nf4Layout {
+pub struct FourBitLayout {
     pub quant_type: QuantType,
     /// Values that share one maximum: at least 1, at most [`nf4::BLOCK_SIZE_MAX`].
     pub block_size: usize,
@@ -29,7 +29,7 @@ pub enum ScaleBits {
     Nested,
 }
 
-impl Nf4Layout {
+impl FourBitLayout {
     fn codec(self) -> Codec {
         Codec { quant_type: self.quant_type, block_size: self.block_size }
     }
@@ -46,10 +46,10 @@ impl Nf4Layout {
 }
 
 /// A matrix `[rows, cols]`.
-pub struct Nf4Matrix {
+pub struct FourBitMatrix {
     codes: Values<u8>,
     scales: OwnedScales,
-    layout: Nf4Layout,
+    layout: FourBitLayout,
     rows: usize,
     cols: usize,
 }
@@ -60,9 +60,9 @@ pub(crate) enum OwnedScales {
     Nested { codes: Values<u8>, absmax2: Values<f32>, offset: f32 },
 }
 
-impl Nf4Matrix {
+impl FourBitMatrix {
     /// Quantises a weight, on all threads, a part at a time.
-    pub fn quantize(ctx: &Ctx, weight: &Weight, layout: Nf4Layout) -> Result<Nf4Matrix> {
+    pub fn quantize(ctx: &Ctx, weight: &Weight, layout: FourBitLayout) -> Result<FourBitMatrix> {
         let (rows, cols) = weight.dims()?;
         let values = rows * cols;
         let blocks = values.div_ceil(layout.block_size);
@@ -81,17 +81,17 @@ impl Nf4Matrix {
                 OwnedScales::Nested { codes, absmax2, offset }
             }
         };
-        Ok(Nf4Matrix { codes: Values::Memory(codes), scales, layout, rows, cols })
+        Ok(FourBitMatrix { codes: Values::Memory(codes), scales, layout, rows, cols })
     }
 
-    /// Of codes and maxima that are there already, in the lengths that [`Nf4Blocks::new`] takes.
+    /// Of codes and maxima that are there already, in the lengths that [`FourBitBlocks::new`] takes.
     pub(crate) fn of_parts(
         codes: Values<u8>,
         scales: OwnedScales,
-        layout: Nf4Layout,
+        layout: FourBitLayout,
         (rows, cols): (usize, usize),
-    ) -> Nf4Matrix {
-        Nf4Matrix { codes, scales, layout, rows, cols }
+    ) -> FourBitMatrix {
+        FourBitMatrix { codes, scales, layout, rows, cols }
     }
 
     /// `(rows, cols)`.
@@ -99,7 +99,7 @@ impl Nf4Matrix {
         (self.rows, self.cols)
     }
 
-    pub fn layout(&self) -> Nf4Layout {
+    pub fn layout(&self) -> FourBitLayout {
         self.layout
     }
 
@@ -121,7 +121,7 @@ impl Nf4Matrix {
     pub fn elements(&self) -> Elements<'_> {
         let (codes, scales) = self.parts();
         let values = self.rows * self.cols;
-        Elements::Nf4(Nf4Blocks::new(codes, scales, self.layout.codec(), values))
+        Elements::FourBits(FourBitBlocks::new(codes, scales, self.layout.codec(), values))
     }
 }
 
@@ -141,8 +141,8 @@ mod tests {
         for (quant_type, scales) in QuantType::ALL.into_iter().flat_map(both) {
             for dtype in [DType::F32, DType::BF16] {
                 let w = Weight::Tensor(tensor(1, &[35, 51]).to_dtype(dtype)?);
-                let layout = Nf4Layout { quant_type, block_size: 64, scales };
-                let packed = Weight::Nf4(Arc::new(Nf4Matrix::quantize(&ctx, &w, layout)?));
+                let layout = FourBitLayout { quant_type, block_size: 64, scales };
+                let packed = Weight::FourBits(Arc::new(FourBitMatrix::quantize(&ctx, &w, layout)?));
                 let values = Weight::Tensor(packed.to_tensor(&Device::Cpu)?);
                 assert_eq!(packed.dims()?, (35, 51));
                 let error = (values.to_tensor(&Device::Cpu)? - w.to_tensor(&Device::Cpu)?)?;
@@ -167,8 +167,8 @@ mod tests {
         let w = Weight::Tensor(tensor(1, &[151, 151]));
         for block_size in [64, 100] {
             for scales in [ScaleBits::Plain, ScaleBits::Nested] {
-                let layout = Nf4Layout { quant_type: QuantType::Nf4, block_size, scales };
-                let matrix = Nf4Matrix::quantize(&ctx, &w, layout)?;
+                let layout = FourBitLayout { quant_type: QuantType::Nf4, block_size, scales };
+                let matrix = FourBitMatrix::quantize(&ctx, &w, layout)?;
                 let held = match &matrix.scales {
                     OwnedScales::Plain(absmax) => size_of_val(&**absmax),
                     OwnedScales::Nested { codes, absmax2, offset } => {
