@@ -8,6 +8,7 @@
 //! ```
 //! The bits are those of a product, and a rounding, for each value by itself.
 
+use super::lines::{Line, Way};
 use super::tables::Table;
 use crate::Isa;
 use half::bf16;
@@ -40,6 +41,24 @@ pub(crate) trait CodeOps: Copy {
             *byte = code(*high) << 4 | code(*low);
         }
     }
+}
+
+/// Look-ups of whole cache lines, which stay in registers until they are stored.
+pub(crate) trait LineOps: CodeOps {
+    /// 64 bytes of values.
+    type Line: Copy;
+
+    fn wide_line(self, values: Self::Wide, codes: &[u8; 8]) -> Self::Line;
+    fn half_line(self, values: Self::Half, codes: &[u8; 16]) -> Self::Line;
+
+    /// The first `n` words of `first`, and after them those of `second`.
+    fn join(self, n: usize, first: Self::Line, second: Self::Line) -> Self::Line;
+
+    /// Stores a line.
+    ///
+    /// # Safety
+    /// - After [`Way::PastCaches`] the same thread calls `fence` before anything else touches `out`.
+    unsafe fn store(self, line: Self::Line, out: &mut Line, way: Way);
 }
 
 /// One code after another.
@@ -77,9 +96,37 @@ impl CodeOps for PlainCodes {
     }
 }
 
+impl LineOps for PlainCodes {
+    type Line = [u32; 16];
+
+    #[inline(always)]
+    fn wide_line(self, values: [u32; 16], codes: &[u8; 8]) -> [u32; 16] {
+        let mut line = [0; 16];
+        self.wide_values(values, codes, &mut line);
+        line
+    }
+
+    #[inline(always)]
+    fn half_line(self, values: [u16; 16], codes: &[u8; 16]) -> [u32; 16] {
+        let mut line = [0; 16];
+        self.half_pairs(values, codes, &mut line);
+        line
+    }
+
+    #[inline(always)]
+    fn join(self, n: usize, first: [u32; 16], second: [u32; 16]) -> [u32; 16] {
+        std::array::from_fn(|i| if i < n { first[i] } else { second[i] })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, line: [u32; 16], out: &mut Line, _: Way) {
+        out.0 = line;
+    }
+}
+
 /// A task that is compiled for each instruction set. Write `run` as `#[inline(always)]`.
 pub(super) trait Task {
-    fn run(self, ops: impl CodeOps);
+    fn run(self, ops: impl LineOps);
 }
 
 /// Runs a task with what `isa` has.
