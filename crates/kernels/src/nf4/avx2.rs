@@ -60,15 +60,15 @@ impl LineOps for Avx2Codes {
     type Line = [__m256i; 2];
 
     #[inline(always)]
-    fn wide_line(self, values: [__m256; 2], codes: &[u8; 8]) -> [__m256i; 2] {
+    fn wide_line(self, values: &[__m256; 2], codes: &[u8; 8]) -> [__m256i; 2] {
         // SAFETY: this value exists, so the CPU has `avx2`.
-        unsafe { wide16(values, *codes) }
+        unsafe { wide16(*values, *codes) }
     }
 
     #[inline(always)]
-    fn half_line(self, values: [__m256i; 2], codes: &[u8; 16]) -> [__m256i; 2] {
+    fn half_line(self, values: &[__m256i; 2], codes: &[u8; 16]) -> [__m256i; 2] {
         // SAFETY: this value exists, so the CPU has `avx2`.
-        unsafe { half32(values, codes) }
+        unsafe { half32(*values, codes) }
     }
 
     #[inline(always)]

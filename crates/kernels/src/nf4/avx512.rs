@@ -59,15 +59,15 @@ impl LineOps for Avx512Codes {
     type Line = __m512i;
 
     #[inline(always)]
-    fn wide_line(self, values: __m512, codes: &[u8; 8]) -> __m512i {
+    fn wide_line(self, values: &__m512, codes: &[u8; 8]) -> __m512i {
         // SAFETY: this value exists, so the CPU has `avx512f` and `bw`; `codes` is 8 bytes.
-        unsafe { _mm512_castps_si512(wide16(values, _mm_loadl_epi64(codes.as_ptr().cast()))) }
+        unsafe { _mm512_castps_si512(wide16(*values, _mm_loadl_epi64(codes.as_ptr().cast()))) }
     }
 
     #[inline(always)]
-    fn half_line(self, values: __m512i, codes: &[u8; 16]) -> __m512i {
+    fn half_line(self, values: &__m512i, codes: &[u8; 16]) -> __m512i {
         // SAFETY: this value exists, so the CPU has `avx512f` and `bw`; `codes` is 16 bytes.
-        unsafe { half32(values, _mm_loadu_si128(codes.as_ptr().cast())) }
+        unsafe { half32(*values, _mm_loadu_si128(codes.as_ptr().cast())) }
     }
 
     #[inline(always)]

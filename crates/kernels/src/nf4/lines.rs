@@ -66,7 +66,7 @@ impl Nf4Blocks<'_> {
         loop {
             for (out, codes) in lines.by_ref().take(left / per_line) {
                 // SAFETY: the caller fences.
-                unsafe { ops.store(T::line(ops, found, codes), out, way) };
+                unsafe { ops.store(T::line(ops, &found, codes), out, way) };
             }
             left %= per_line;
             if lines.len() == 0 {
@@ -77,7 +77,7 @@ impl Nf4Blocks<'_> {
             if left > 0
                 && let Some((out, codes)) = lines.next()
             {
-                let (first, second) = (T::line(ops, found, codes), T::line(ops, next, codes));
+                let (first, second) = (T::line(ops, &found, codes), T::line(ops, &next, codes));
                 // SAFETY: the caller fences.
                 unsafe { ops.store(ops.join(left / T::PER_WORD, first, second), out, way) };
                 left = left + self.block_size - per_line;

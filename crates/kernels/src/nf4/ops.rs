@@ -48,8 +48,8 @@ pub(crate) trait LineOps: CodeOps {
     /// 64 bytes of values.
     type Line: Copy;
 
-    fn wide_line(self, values: Self::Wide, codes: &[u8; 8]) -> Self::Line;
-    fn half_line(self, values: Self::Half, codes: &[u8; 16]) -> Self::Line;
+    fn wide_line(self, values: &Self::Wide, codes: &[u8; 8]) -> Self::Line;
+    fn half_line(self, values: &Self::Half, codes: &[u8; 16]) -> Self::Line;
 
     /// The first `n` words of `first`, and after them those of `second`.
     fn join(self, n: usize, first: Self::Line, second: Self::Line) -> Self::Line;
@@ -81,18 +81,12 @@ impl CodeOps for PlainCodes {
 
     #[inline(always)]
     fn wide_values(self, values: [u32; 16], codes: &[u8], out: &mut [u32]) {
-        for ([high, low], byte) in out.as_chunks_mut::<2>().0.iter_mut().zip(codes) {
-            *high = values[usize::from(byte >> 4)];
-            *low = values[usize::from(byte & 15)];
-        }
+        write_wide(&values, codes, out);
     }
 
     #[inline(always)]
     fn half_pairs(self, values: [u16; 16], codes: &[u8], out: &mut [u32]) {
-        for (out, byte) in out.iter_mut().zip(codes) {
-            let low = values[usize::from(byte & 15)];
-            *out = u32::from(values[usize::from(byte >> 4)]) | u32::from(low) << 16;
-        }
+        write_half(&values, codes, out);
     }
 }
 
@@ -100,16 +94,16 @@ impl LineOps for PlainCodes {
     type Line = [u32; 16];
 
     #[inline(always)]
-    fn wide_line(self, values: [u32; 16], codes: &[u8; 8]) -> [u32; 16] {
+    fn wide_line(self, values: &[u32; 16], codes: &[u8; 8]) -> [u32; 16] {
         let mut line = [0; 16];
-        self.wide_values(values, codes, &mut line);
+        write_wide(values, codes, &mut line);
         line
     }
 
     #[inline(always)]
-    fn half_line(self, values: [u16; 16], codes: &[u8; 16]) -> [u32; 16] {
+    fn half_line(self, values: &[u16; 16], codes: &[u8; 16]) -> [u32; 16] {
         let mut line = [0; 16];
-        self.half_pairs(values, codes, &mut line);
+        write_half(values, codes, &mut line);
         line
     }
 
@@ -121,6 +115,22 @@ impl LineOps for PlainCodes {
     #[inline(always)]
     unsafe fn store(self, line: [u32; 16], out: &mut Line, _: Way) {
         out.0 = line;
+    }
+}
+
+#[inline(always)]
+fn write_wide(values: &[u32; 16], codes: &[u8], out: &mut [u32]) {
+    for ([high, low], byte) in out.as_chunks_mut::<2>().0.iter_mut().zip(codes) {
+        *high = values[usize::from(byte >> 4)];
+        *low = values[usize::from(byte & 15)];
+    }
+}
+
+#[inline(always)]
+fn write_half(values: &[u16; 16], codes: &[u8], out: &mut [u32]) {
+    for (out, byte) in out.iter_mut().zip(codes) {
+        let low = values[usize::from(byte & 15)];
+        *out = u32::from(values[usize::from(byte >> 4)]) | u32::from(low) << 16;
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) trait Unpacked: Copy + Send {
 
     fn codes(bytes: &[u8]) -> &[Self::Codes];
     fn values<O: CodeOps>(ops: O, table: &Table, absmax: f32) -> Self::Values<O>;
-    fn line<O: LineOps>(ops: O, values: Self::Values<O>, codes: &Self::Codes) -> O::Line;
+    fn line<O: LineOps>(ops: O, values: &Self::Values<O>, codes: &Self::Codes) -> O::Line;
 
     /// Unpacks the elements `at` into words; a last one may be half full.
     fn read(codec: (impl CodeOps, &Table), x: &Nf4Blocks, at: Range<usize>, words: &mut [u32]);
@@ -50,7 +50,7 @@ impl Unpacked for f32 {
     }
 
     #[inline(always)]
-    fn line<O: LineOps>(ops: O, values: O::Wide, codes: &[u8; 8]) -> O::Line {
+    fn line<O: LineOps>(ops: O, values: &O::Wide, codes: &[u8; 8]) -> O::Line {
         ops.wide_line(values, codes)
     }
 
@@ -83,7 +83,7 @@ impl Unpacked for bf16 {
     }
 
     #[inline(always)]
-    fn line<O: LineOps>(ops: O, values: O::Half, codes: &[u8; 16]) -> O::Line {
+    fn line<O: LineOps>(ops: O, values: &O::Half, codes: &[u8; 16]) -> O::Line {
         ops.half_line(values, codes)
     }
 
@@ -304,7 +304,7 @@ impl Task for Ones<'_> {
         let (head, lines, tail) = unsafe { self.out.align_to_mut::<Line>() };
         head.fill(1.0);
         tail.fill(1.0);
-        let ones = ops.wide_line(ops.wide(&NF4, 1.0), &[0xff; 8]);
+        let ones = ops.wide_line(&ops.wide(&NF4, 1.0), &[0xff; 8]);
         for line in lines {
             // SAFETY: the fence below comes before anything else touches the lines.
             unsafe { ops.store(ones, line, Way::PastCaches) };
