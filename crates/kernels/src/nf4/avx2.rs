@@ -136,34 +136,36 @@ fn bytes(values: [__m256; 2]) -> [__m256i; 2] {
 #[target_feature(enable = "avx2")]
 fn wide_values(values: [__m256; 2], codes: &[u8], out: &mut [u32]) {
     assert_eq!(out.len(), 2 * codes.len());
-    let (codes, last_codes) = codes.as_chunks::<8>();
-    let (out, last) = out.as_chunks_mut::<16>();
+    let (codes, last_codes) = codes.as_chunks::<4>();
+    let (out, last) = out.as_chunks_mut::<8>();
     for (codes, out) in codes.iter().zip(out) {
-        write(wide16(values, *codes), out);
+        *out = words(wide8(values, *codes));
     }
     if !last.is_empty() {
-        let (mut padded, mut found) = ([0; 8], [0; 16]);
+        let mut padded = [0; 4];
         padded[..last_codes.len()].copy_from_slice(last_codes);
-        write(wide16(values, padded), &mut found);
-        last.copy_from_slice(&found[..last.len()]);
+        last.copy_from_slice(&words(wide8(values, padded))[..last.len()]);
     }
 }
 
-/// The values of 8 bytes. Each byte stands in two words; a high nibble, which comes first, is shifted down
+/// The values of 4 bytes. Each byte stands in two words; a high nibble, which comes first, is shifted down
 /// to be an index, of which only the lowest 3 bits count. The fourth chooses among the two results.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn wide16([low, high]: [__m256; 2], codes: [u8; 8]) -> [__m256i; 2] {
-    let codes = _mm256_set1_epi64x(i64::from_le_bytes(codes));
-    let first = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
-    [first, _mm256_add_epi32(first, _mm256_set1_epi32(4))].map(|places| {
-        let bytes = _mm256_shuffle_epi8(codes, places);
-        let index = _mm256_srlv_epi32(bytes, _mm256_set1_epi64x(4));
-        let upper = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index));
-        let low = _mm256_permutevar8x32_ps(low, index);
-        let high = _mm256_permutevar8x32_ps(high, index);
-        _mm256_castps_si256(_mm256_blendv_ps(low, high, upper))
-    })
+fn wide8([low, high]: [__m256; 2], codes: [u8; 4]) -> __m256i {
+    let places = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
+    let bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(i32::from_le_bytes(codes)), places);
+    let index = _mm256_srlv_epi32(bytes, _mm256_set1_epi64x(4));
+    let upper = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index));
+    let low = _mm256_permutevar8x32_ps(low, index);
+    let high = _mm256_permutevar8x32_ps(high, index);
+    _mm256_castps_si256(_mm256_blendv_ps(low, high, upper))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn wide16(values: [__m256; 2], [a, b, c, d, e, f, g, h]: [u8; 8]) -> [__m256i; 2] {
+    [wide8(values, [a, b, c, d]), wide8(values, [e, f, g, h])]
 }
 
 #[inline]
@@ -173,13 +175,13 @@ fn half_pairs(values: [__m256i; 2], codes: &[u8], out: &mut [u32]) {
     let (codes, last_codes) = codes.as_chunks::<16>();
     let (out, last) = out.as_chunks_mut::<16>();
     for (codes, out) in codes.iter().zip(out) {
-        write(half32(values, codes), out);
+        out.copy_from_slice(half32(values, codes).map(|half| words(half)).as_flattened());
     }
     if !last.is_empty() {
-        let (mut padded, mut found) = ([0; 16], [0; 16]);
+        let mut padded = [0; 16];
         padded[..last_codes.len()].copy_from_slice(last_codes);
-        write(half32(values, &padded), &mut found);
-        last.copy_from_slice(&found[..last.len()]);
+        let found = half32(values, &padded).map(|half| words(half));
+        last.copy_from_slice(&found.as_flattened()[..last.len()]);
     }
 }
 
@@ -215,13 +217,9 @@ fn join(n: usize, first: [__m256i; 2], second: [__m256i; 2]) -> [__m256i; 2] {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn write([low, high]: [__m256i; 2], out: &mut [u32; 16]) {
-    let out = out.as_mut_ptr().cast::<__m256i>();
-    // SAFETY: `out` is 16 words.
-    unsafe {
-        _mm256_storeu_si256(out, low);
-        _mm256_storeu_si256(out.add(1), high);
-    }
+fn words(vector: __m256i) -> [u32; 8] {
+    // SAFETY: both types are 256 bits of plain data.
+    unsafe { std::mem::transmute(vector) }
 }
 
 #[inline]
