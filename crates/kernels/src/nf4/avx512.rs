@@ -192,8 +192,8 @@ fn wide_values(values: __m512, codes: &[u8], out: &mut [u32]) {
     }
 }
 
-/// Whatever its place, a byte's high nibble comes first. A shift by 4 makes an index of it; a low nibble is
-/// one where it stands, since of an index only the lowest bits count.
+/// Shifts by which a byte that stands twice gives two indices: its high nibble is shifted down, its low one
+/// stands where it should. Of an index only the lowest bits count.
 const HIGH_THEN_LOW: i64 = 4;
 
 /// The values of the lowest 8 bytes. Each byte stands in two words.

@@ -62,6 +62,7 @@ impl Nf4Blocks<'_> {
         let codes = T::codes(&self.codes[(self.first + start) / 2..]);
         let mut lines = out.iter_mut().zip(codes);
         let (mut block, inside) = self.place(start);
+        // `left` values of the block come after, and `found` has its 16.
         let (mut left, mut found) = (self.block_size - inside, values(block));
         loop {
             for (out, codes) in lines.by_ref().take(left / per_line) {
