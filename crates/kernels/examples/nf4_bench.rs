@@ -206,7 +206,7 @@ impl Memory {
             let (Some(figure), Some(stores)) = (row.next(), row.next()) else { return };
             figure.limit_times.push(time(pool, || copy(half, half_out)));
             // As many bytes.
-            stores.limit_times.push(time(pool, || nf4::write_alone(&mut wide_out[..N / 2])));
+            stores.limit_times.push(time(pool, || nf4::write_alone(isa, &mut wide_out[..N / 2])));
             let taken = time(pool, || nf4::unpack_bf16(isa, blocks, half_out));
             figure.times.push(taken);
             stores.times.push(taken);
@@ -214,7 +214,7 @@ impl Memory {
         for blocks in [packed.plain(), packed.nested()] {
             let (Some(figure), Some(stores)) = (row.next(), row.next()) else { return };
             figure.limit_times.push(time(pool, || copy(wide, wide_out)));
-            stores.limit_times.push(time(pool, || nf4::write_alone(wide_out)));
+            stores.limit_times.push(time(pool, || nf4::write_alone(isa, wide_out)));
             let taken = time(pool, || nf4::unpack(isa, blocks, wide_out));
             figure.times.push(taken);
             stores.times.push(taken);

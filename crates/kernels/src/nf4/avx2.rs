@@ -1,7 +1,8 @@
 //! Look-ups and searches of codes for AVX2: bytes of bf16 values by one shuffle each, f32 values by
 //! two permutations of 8. Nothing here knows blocks or maxima.
 
-use super::ops::CodeOps;
+use super::lines::{Line, Way};
+use super::ops::{CodeOps, LineOps};
 use super::tables::Table;
 use std::arch::x86_64::*;
 
@@ -55,6 +56,47 @@ impl CodeOps for Avx2Codes {
     }
 }
 
+impl LineOps for Avx2Codes {
+    type Line = [__m256i; 2];
+
+    #[inline(always)]
+    fn wide_line(self, values: &[__m256; 2], codes: &[u8; 8]) -> [__m256i; 2] {
+        // SAFETY: this value exists, so the CPU has `avx2`.
+        unsafe { wide16(*values, *codes) }
+    }
+
+    #[inline(always)]
+    fn half_line(self, values: &[__m256i; 2], codes: &[u8; 16]) -> [__m256i; 2] {
+        // SAFETY: this value exists, so the CPU has `avx2`.
+        unsafe { half32(*values, codes) }
+    }
+
+    #[inline(always)]
+    fn join(self, n: usize, first: [__m256i; 2], second: [__m256i; 2]) -> [__m256i; 2] {
+        // SAFETY: this value exists, so the CPU has `avx2`.
+        unsafe { join(n, first, second) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, [low, high]: [__m256i; 2], out: &mut Line, way: Way) {
+        let out = out.0.as_mut_ptr().cast::<__m256i>();
+        // SAFETY: this value exists, so the CPU has `avx2`; `out` is 64 bytes that begin with a cache
+        // line, and the caller fences.
+        unsafe {
+            match way {
+                Way::Cached => {
+                    _mm256_store_si256(out, low);
+                    _mm256_store_si256(out.add(1), high);
+                }
+                Way::PastCaches => {
+                    _mm256_stream_si256(out, low);
+                    _mm256_stream_si256(out.add(1), high);
+                }
+            }
+        }
+    }
+}
+
 #[inline]
 #[target_feature(enable = "avx2")]
 fn products(table: &Table, absmax: f32) -> [__m256; 2] {
@@ -97,28 +139,33 @@ fn wide_values(values: [__m256; 2], codes: &[u8], out: &mut [u32]) {
     let (codes, last_codes) = codes.as_chunks::<4>();
     let (out, last) = out.as_chunks_mut::<8>();
     for (codes, out) in codes.iter().zip(out) {
-        *out = wide8(values, *codes);
+        *out = words(wide8(values, *codes));
     }
     if !last.is_empty() {
         let mut padded = [0; 4];
         padded[..last_codes.len()].copy_from_slice(last_codes);
-        last.copy_from_slice(&wide8(values, padded)[..last.len()]);
+        last.copy_from_slice(&words(wide8(values, padded))[..last.len()]);
     }
+}
+
+/// The values of 4 bytes. Each byte stands in two words; a high nibble, which comes first, is shifted down
+/// to be an index, of which only the lowest 3 bits count. The fourth chooses among the two results.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn wide8([low, high]: [__m256; 2], codes: [u8; 4]) -> __m256i {
+    let places = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
+    let bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(i32::from_le_bytes(codes)), places);
+    let index = _mm256_srlv_epi32(bytes, _mm256_set1_epi64x(4));
+    let upper = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index));
+    let low = _mm256_permutevar8x32_ps(low, index);
+    let high = _mm256_permutevar8x32_ps(high, index);
+    _mm256_castps_si256(_mm256_blendv_ps(low, high, upper))
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn wide8([low, high]: [__m256; 2], codes: [u8; 4]) -> [u32; 8] {
-    let bytes = _mm256_cvtepu8_epi64(_mm_cvtsi32_si128(i32::from_le_bytes(codes)));
-    // In each half of a byte's 64 bits its index: only the lowest 3 of 32 bits count.
-    let index = _mm256_or_si256(_mm256_srli_epi64::<4>(bytes), _mm256_slli_epi64::<32>(bytes));
-    let upper = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index));
-    let low = _mm256_permutevar8x32_ps(low, index);
-    let high = _mm256_permutevar8x32_ps(high, index);
-    let mut out = [0; 8];
-    // SAFETY: `out` is 8 words.
-    unsafe { _mm256_storeu_ps(out.as_mut_ptr().cast(), _mm256_blendv_ps(low, high, upper)) };
-    out
+fn wide16(values: [__m256; 2], [a, b, c, d, e, f, g, h]: [u8; 8]) -> [__m256i; 2] {
+    [wide8(values, [a, b, c, d]), wide8(values, [e, f, g, h])]
 }
 
 #[inline]
@@ -128,35 +175,51 @@ fn half_pairs(values: [__m256i; 2], codes: &[u8], out: &mut [u32]) {
     let (codes, last_codes) = codes.as_chunks::<16>();
     let (out, last) = out.as_chunks_mut::<16>();
     for (codes, out) in codes.iter().zip(out) {
-        half16(values, codes, out);
+        out.copy_from_slice(half32(values, codes).map(|half| words(half)).as_flattened());
     }
     if !last.is_empty() {
-        let (mut padded, mut found) = ([0; 16], [0; 16]);
+        let mut padded = [0; 16];
         padded[..last_codes.len()].copy_from_slice(last_codes);
-        half16(values, &padded, &mut found);
-        last.copy_from_slice(&found[..last.len()]);
+        let found = half32(values, &padded).map(|half| words(half));
+        last.copy_from_slice(&found.as_flattened()[..last.len()]);
     }
+}
+
+/// The values of 16 bytes. Each byte stands in a half word: its high nibble is the first index, its low
+/// one the second.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn half32([low, high]: [__m256i; 2], codes: &[u8; 16]) -> [__m256i; 2] {
+    // SAFETY: `codes` is 16 bytes.
+    let codes = unsafe { _mm_loadu_si128(codes.as_ptr().cast()) };
+    // What is interleaved below comes from the lower and the upper halves of lanes.
+    let places = _mm256_setr_epi8(
+        0, 0, 1, 1, 2, 2, 3, 3, 8, 8, 9, 9, 10, 10, 11, 11, //
+        4, 4, 5, 5, 6, 6, 7, 7, 12, 12, 13, 13, 14, 14, 15, 15,
+    );
+    let bytes = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(codes), places);
+    let first = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), _mm256_set1_epi16(0x000f));
+    let second = _mm256_and_si256(bytes, _mm256_set1_epi16(0x0f00));
+    let index = _mm256_or_si256(first, second);
+    let (low, high) = (_mm256_shuffle_epi8(low, index), _mm256_shuffle_epi8(high, index));
+    [_mm256_unpacklo_epi8(low, high), _mm256_unpackhi_epi8(low, high)]
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn half16([low, high]: [__m256i; 2], codes: &[u8; 16], out: &mut [u32; 16]) {
-    // SAFETY: `codes` is 16 bytes.
-    let bytes = unsafe { _mm_loadu_si128(codes.as_ptr().cast()) };
-    let bytes = _mm256_cvtepu8_epi16(bytes);
-    let index = _mm256_or_si256(_mm256_srli_epi16::<4>(bytes), _mm256_slli_epi16::<8>(bytes));
-    let index = _mm256_and_si256(index, _mm256_set1_epi8(15));
-    let (low, high) = (_mm256_shuffle_epi8(low, index), _mm256_shuffle_epi8(high, index));
-    // Lanes hold values 0–7 and 16–23, and 8–15 and 24–31.
-    let even = _mm256_unpacklo_epi8(low, high);
-    let odd = _mm256_unpackhi_epi8(low, high);
-    let (first, second) = out.split_at_mut(8);
-    // SAFETY: each half of `out` is 8 words.
-    unsafe {
-        let (low, high) = (first.as_mut_ptr().cast(), second.as_mut_ptr().cast());
-        _mm256_storeu_si256(low, _mm256_permute2x128_si256::<0x20>(even, odd));
-        _mm256_storeu_si256(high, _mm256_permute2x128_si256::<0x31>(even, odd));
-    }
+fn join(n: usize, first: [__m256i; 2], second: [__m256i; 2]) -> [__m256i; 2] {
+    let n = _mm256_set1_epi32(n as i32);
+    let places = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    let below = [places, _mm256_add_epi32(places, _mm256_set1_epi32(8))]
+        .map(|places| _mm256_cmpgt_epi32(n, places));
+    std::array::from_fn(|i| _mm256_blendv_epi8(second[i], first[i], below[i]))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn words(vector: __m256i) -> [u32; 8] {
+    // SAFETY: both types are 256 bits of plain data.
+    unsafe { std::mem::transmute(vector) }
 }
 
 #[inline]

@@ -1,7 +1,8 @@
 //! Look-ups and searches of codes for AVX-512 and AVX2: the 16 values of a block stay in registers.
 //! Nothing here knows blocks or maxima.
 
-use super::ops::CodeOps;
+use super::lines::{Line, Way};
+use super::ops::{CodeOps, LineOps};
 use super::tables::Table;
 use std::arch::x86_64::*;
 
@@ -51,6 +52,41 @@ impl CodeOps for Avx512Codes {
     fn encode(self, table: &Table, x: &[u32], factor: f32, codes: &mut [u8]) {
         // SAFETY: this value exists, so the CPU has `avx512f`, `bw`, `vl` and `dq`.
         unsafe { encode(table, x, factor, codes) }
+    }
+}
+
+impl LineOps for Avx512Codes {
+    type Line = __m512i;
+
+    #[inline(always)]
+    fn wide_line(self, values: &__m512, codes: &[u8; 8]) -> __m512i {
+        // SAFETY: this value exists, so the CPU has `avx512f` and `bw`; `codes` is 8 bytes.
+        unsafe { _mm512_castps_si512(wide16(*values, _mm_loadl_epi64(codes.as_ptr().cast()))) }
+    }
+
+    #[inline(always)]
+    fn half_line(self, values: &__m512i, codes: &[u8; 16]) -> __m512i {
+        // SAFETY: this value exists, so the CPU has `avx512f` and `bw`; `codes` is 16 bytes.
+        unsafe { half32(*values, _mm_loadu_si128(codes.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn join(self, n: usize, line: __m512i, second: __m512i) -> __m512i {
+        // SAFETY: this value exists, so the CPU has `avx512f`.
+        unsafe { _mm512_mask_mov_epi32(second, first(n), line) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, line: __m512i, out: &mut Line, way: Way) {
+        let out = out.0.as_mut_ptr().cast();
+        // SAFETY: this value exists, so the CPU has `avx512f`; `out` is 64 bytes that begin with a
+        // cache line, and the caller fences.
+        unsafe {
+            match way {
+                Way::Cached => _mm512_store_si512(out, line),
+                Way::PastCaches => _mm512_stream_si512(out, line),
+            }
+        }
     }
 }
 
@@ -156,13 +192,20 @@ fn wide_values(values: __m512, codes: &[u8], out: &mut [u32]) {
     }
 }
 
-/// The values of 8 bytes. In each half of a byte's 64 bits stands an index, of which only the lowest 4
-/// bits count.
+/// Shifts by which a byte that stands twice gives two indices: its high nibble is shifted down, its low one
+/// stands where it should. Of an index only the lowest bits count.
+const HIGH_THEN_LOW: i64 = 4;
+
+/// The values of the lowest 8 bytes. Each byte stands in two words.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw")]
 fn wide16(values: __m512, codes: __m128i) -> __m512 {
-    let bytes = _mm512_cvtepu8_epi64(codes);
-    let index = _mm512_or_si512(_mm512_srli_epi64::<4>(bytes), _mm512_slli_epi64::<32>(bytes));
+    // A lane has all 8, and spreads its own two.
+    const PLACES: [u8; 64] = each_repeated(8);
+    // SAFETY: `PLACES` is 64 bytes.
+    let places = unsafe { _mm512_loadu_si512(PLACES.as_ptr().cast()) };
+    let bytes = _mm512_shuffle_epi8(_mm512_broadcastq_epi64(codes), places);
+    let index = _mm512_srlv_epi32(bytes, _mm512_set1_epi64(HIGH_THEN_LOW));
     _mm512_permutexvar_ps(index, values)
 }
 
@@ -189,14 +232,28 @@ fn half_pairs(values: __m512i, codes: &[u8], out: &mut [u32]) {
     }
 }
 
-/// The values of 16 bytes. In each half of a byte's 32 bits stands an index, of which only the lowest 5
-/// bits count.
+/// The values of 16 bytes. Each byte stands in two half words.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn half32(values: __m512i, codes: __m128i) -> __m512i {
-    let bytes = _mm512_cvtepu8_epi32(codes);
-    let index = _mm512_or_si512(_mm512_srli_epi32::<4>(bytes), _mm512_slli_epi32::<16>(bytes));
+    // A lane has all 16, and spreads its own four.
+    const PLACES: [u8; 64] = each_repeated(4);
+    // SAFETY: `PLACES` is 64 bytes.
+    let places = unsafe { _mm512_loadu_si512(PLACES.as_ptr().cast()) };
+    let bytes = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(codes), places);
+    let index = _mm512_srlv_epi16(bytes, _mm512_set1_epi32(HIGH_THEN_LOW as i32));
     _mm512_permutexvar_epi16(index, values)
+}
+
+/// 0, 1, 2, …, each `times` times.
+const fn each_repeated(times: usize) -> [u8; 64] {
+    let mut places = [0; 64];
+    let mut i = 0;
+    while i < 64 {
+        places[i] = (i / times) as u8;
+        i += 1;
+    }
+    places
 }
 
 /// Per vector, the number of a leaf of the tree: 16 and the place among the values.

@@ -19,9 +19,9 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod lines;
 mod ops;
 mod quantize;
-mod stream;
 mod tables;
 #[cfg(test)]
 mod tests;

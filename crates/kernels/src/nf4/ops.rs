@@ -8,6 +8,7 @@
 //! ```
 //! The bits are those of a product, and a rounding, for each value by itself.
 
+use super::lines::{Line, Way};
 use super::tables::Table;
 use crate::Isa;
 use half::bf16;
@@ -42,6 +43,24 @@ pub(crate) trait CodeOps: Copy {
     }
 }
 
+/// Look-ups of whole cache lines, which stay in registers until they are stored.
+pub(crate) trait LineOps: CodeOps {
+    /// 64 bytes of values.
+    type Line: Copy;
+
+    fn wide_line(self, values: &Self::Wide, codes: &[u8; 8]) -> Self::Line;
+    fn half_line(self, values: &Self::Half, codes: &[u8; 16]) -> Self::Line;
+
+    /// The first `n` words of `first`, and after them those of `second`.
+    fn join(self, n: usize, first: Self::Line, second: Self::Line) -> Self::Line;
+
+    /// Stores a line.
+    ///
+    /// # Safety
+    /// - After [`Way::PastCaches`] the same thread calls `fence` before anything else touches `out`.
+    unsafe fn store(self, line: Self::Line, out: &mut Line, way: Way);
+}
+
 /// One code after another.
 #[derive(Clone, Copy)]
 pub(crate) struct PlainCodes;
@@ -62,24 +81,62 @@ impl CodeOps for PlainCodes {
 
     #[inline(always)]
     fn wide_values(self, values: [u32; 16], codes: &[u8], out: &mut [u32]) {
-        for ([high, low], byte) in out.as_chunks_mut::<2>().0.iter_mut().zip(codes) {
-            *high = values[usize::from(byte >> 4)];
-            *low = values[usize::from(byte & 15)];
-        }
+        write_wide(&values, codes, out);
     }
 
     #[inline(always)]
     fn half_pairs(self, values: [u16; 16], codes: &[u8], out: &mut [u32]) {
-        for (out, byte) in out.iter_mut().zip(codes) {
-            let low = values[usize::from(byte & 15)];
-            *out = u32::from(values[usize::from(byte >> 4)]) | u32::from(low) << 16;
-        }
+        write_half(&values, codes, out);
+    }
+}
+
+impl LineOps for PlainCodes {
+    type Line = [u32; 16];
+
+    #[inline(always)]
+    fn wide_line(self, values: &[u32; 16], codes: &[u8; 8]) -> [u32; 16] {
+        let mut line = [0; 16];
+        write_wide(values, codes, &mut line);
+        line
+    }
+
+    #[inline(always)]
+    fn half_line(self, values: &[u16; 16], codes: &[u8; 16]) -> [u32; 16] {
+        let mut line = [0; 16];
+        write_half(values, codes, &mut line);
+        line
+    }
+
+    #[inline(always)]
+    fn join(self, n: usize, first: [u32; 16], second: [u32; 16]) -> [u32; 16] {
+        std::array::from_fn(|i| if i < n { first[i] } else { second[i] })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, line: [u32; 16], out: &mut Line, _: Way) {
+        out.0 = line;
+    }
+}
+
+#[inline(always)]
+fn write_wide(values: &[u32; 16], codes: &[u8], out: &mut [u32]) {
+    for ([high, low], byte) in out.as_chunks_mut::<2>().0.iter_mut().zip(codes) {
+        *high = values[usize::from(byte >> 4)];
+        *low = values[usize::from(byte & 15)];
+    }
+}
+
+#[inline(always)]
+fn write_half(values: &[u16; 16], codes: &[u8], out: &mut [u32]) {
+    for (out, byte) in out.iter_mut().zip(codes) {
+        let low = values[usize::from(byte & 15)];
+        *out = u32::from(values[usize::from(byte >> 4)]) | u32::from(low) << 16;
     }
 }
 
 /// A task that is compiled for each instruction set. Write `run` as `#[inline(always)]`.
 pub(super) trait Task {
-    fn run(self, ops: impl CodeOps);
+    fn run(self, ops: impl LineOps);
 }
 
 /// Runs a task with what `isa` has.

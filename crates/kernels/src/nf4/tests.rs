@@ -1,6 +1,8 @@
 //! What holds for any values; the reference results are compared in `bench/golden`.
 
+use super::lines::Way;
 use super::ops::CodeOps;
+use super::unpack::{Unpacked, unpack_by};
 use super::*;
 use crate::Isa;
 use crate::dynamic::SIGNED_ZERO;
@@ -8,6 +10,7 @@ use crate::gemm::Elements;
 use crate::testing::{same_bits, values};
 use half::{bf16, f16};
 use proptest::prelude::*;
+use std::fmt::Debug;
 
 const NF4_64: Codec = nf4(64);
 
@@ -247,25 +250,52 @@ fn half_bits(x: impl Iterator<Item = bf16>) -> Vec<u16> {
 #[test]
 fn every_code_has_its_bits_on_every_set_from_every_start() {
     let types = |block_size| QuantType::ALL.map(|quant_type| Codec { quant_type, block_size });
-    for codec in [64, 100, 1, 2, 7, 256].into_iter().flat_map(types) {
+    for codec in [64, 100, 1, 2, 7, 16, 32, 34, 48, 256].into_iter().flat_map(types) {
         let packed = all_codes(codec);
         for blocks in [packed.plain(), packed.nested()] {
             let wide = by_formula(&packed, blocks);
-            let want = (wide_bits(&wide), half_bits(wide.iter().map(|x| bf16::from_f32(*x))));
+            let (wide, half) =
+                (wide_bits(&wide), half_bits(wide.iter().map(|x| bf16::from_f32(*x))));
             for isa in Isa::available() {
                 for (start, end) in [(0, 1801), (1, 1800), (3, 200), (63, 129), (64, 97), (99, 99)]
                 {
                     let part = blocks.slice(start..end);
-                    let mut half = vec![bf16::ZERO; part.len()];
-                    unpack_bf16(isa, part, &mut half);
-                    let half = half_bits(half.into_iter());
-                    let wide = wide_bits(&unpacked(isa, part));
-                    let differs = (0..part.len())
-                        .find(|&i| wide[i] != want.0[start + i] || half[i] != want.1[start + i]);
-                    assert_eq!(differs, None, "{} {codec:?} {start}..{end}", isa.name());
+                    let name = format!("{} {codec:?} {start}..{end}", isa.name());
+                    let wide_of = |x: &[f32]| wide_bits(x);
+                    has_bits_everywhere(isa, part, f32::EPSILON, wide_of, &wide[start..end], &name);
+                    let half_of = |x: &[bf16]| half_bits(x.iter().copied());
+                    has_bits_everywhere(
+                        isa,
+                        part,
+                        bf16::EPSILON,
+                        half_of,
+                        &half[start..end],
+                        &name,
+                    );
                 }
             }
         }
+    }
+}
+
+/// Unpacks to every place in a cache line, past the caches and through them, and looks at what stood around.
+fn has_bits_everywhere<T: Unpacked + PartialEq + Debug, B: PartialEq>(
+    isa: Isa,
+    x: FourBitBlocks,
+    around: T,
+    bits: impl Fn(&[T]) -> Vec<B>,
+    want: &[B],
+    name: &str,
+) {
+    const LINE: usize = 32; // of bf16
+    for (at, way) in (0..LINE).flat_map(|at| [(at, Way::Cached), (at, Way::PastCaches)]) {
+        let mut out = vec![around; x.len() + 2 * LINE];
+        unpack_by(isa, x, &mut out[at..][..x.len()], way);
+        let (before, rest) = out.split_at(at);
+        let (values, after) = rest.split_at(x.len());
+        let differs = bits(values).iter().zip(want).position(|(got, want)| got != want);
+        assert_eq!(differs, None, "{name} {way:?} {at}");
+        assert!(before.iter().chain(after).all(|x| *x == around), "{name} {way:?} {at}");
     }
 }
 
@@ -305,10 +335,12 @@ fn large_outputs_are_the_same_as_their_parts() {
 #[test]
 fn writing_alone_writes_every_value() {
     let mut out = vec![0.0f32; 70_000];
-    for (from, to) in [(0, 70_000), (1, 69_999), (3, 66_000), (5, 5), (7, 8)] {
-        out.fill(0.0);
-        write_alone(&mut out[from..to]);
-        assert!(out.iter().enumerate().all(|(i, x)| (*x == 1.0) == (from..to).contains(&i)));
+    for isa in Isa::available() {
+        for (from, to) in [(0, 70_000), (1, 69_999), (3, 66_000), (5, 5), (7, 8)] {
+            out.fill(0.0);
+            write_alone(isa, &mut out[from..to]);
+            assert!(out.iter().enumerate().all(|(i, x)| (*x == 1.0) == (from..to).contains(&i)));
+        }
     }
 }
 

@@ -2,27 +2,31 @@
 //! Nothing here knows instructions.
 
 use super::FourBitBlocks;
-use super::ops::{CodeOps, Task, run};
-use super::stream::{LINE, fence, pass};
+use super::lines::{Line, Way, fence};
+use super::ops::{CodeOps, LineOps, Task, run};
 use super::tables::{FP4, NF4, QuantType, Table};
 use crate::Isa;
-use crate::blocks::ELEMENTS;
 use half::bf16;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Words that are unpacked before they are copied to memory: 4 KiB, whole cache lines.
-const STAGE: usize = 1024;
+/// Words that are unpacked before they are copied to where no whole lines can be written.
+const STAGE: usize = 256;
 /// Bytes of output from which on it would not stay in the caches.
 const PAST_CACHES: usize = 32 << 20;
 
-#[repr(align(64))]
-struct Stage([u32; STAGE]);
-
-/// What values are unpacked to.
+/// What values are unpacked to: f32 or bf16.
 pub(crate) trait Unpacked: Copy + Send {
     /// Values in one word.
     const PER_WORD: usize;
+    /// The codes of a cache line.
+    type Codes;
+    /// The 16 values of a block.
+    type Values<O: CodeOps>: Copy;
+
+    fn codes(bytes: &[u8]) -> &[Self::Codes];
+    fn values<O: CodeOps>(ops: O, table: &Table, absmax: f32) -> Self::Values<O>;
+    fn line<O: LineOps>(ops: O, values: &Self::Values<O>, codes: &Self::Codes) -> O::Line;
 
     /// Unpacks the elements `at` into words; a last one may be half full.
     fn read(codec: (impl CodeOps, &Table), x: &FourBitBlocks, at: Range<usize>, words: &mut [u32]);
@@ -32,6 +36,23 @@ pub(crate) trait Unpacked: Copy + Send {
 
 impl Unpacked for f32 {
     const PER_WORD: usize = 1;
+    type Codes = [u8; 8];
+    type Values<O: CodeOps> = O::Wide;
+
+    #[inline(always)]
+    fn codes(bytes: &[u8]) -> &[[u8; 8]] {
+        bytes.as_chunks().0
+    }
+
+    #[inline(always)]
+    fn values<O: CodeOps>(ops: O, table: &Table, absmax: f32) -> O::Wide {
+        ops.wide(table, absmax)
+    }
+
+    #[inline(always)]
+    fn line<O: LineOps>(ops: O, values: &O::Wide, codes: &[u8; 8]) -> O::Line {
+        ops.wide_line(values, codes)
+    }
 
     #[inline(always)]
     fn read(codec: (impl CodeOps, &Table), x: &FourBitBlocks, at: Range<usize>, words: &mut [u32]) {
@@ -48,6 +69,23 @@ impl Unpacked for f32 {
 
 impl Unpacked for bf16 {
     const PER_WORD: usize = 2;
+    type Codes = [u8; 16];
+    type Values<O: CodeOps> = O::Half;
+
+    #[inline(always)]
+    fn codes(bytes: &[u8]) -> &[[u8; 16]] {
+        bytes.as_chunks().0
+    }
+
+    #[inline(always)]
+    fn values<O: CodeOps>(ops: O, table: &Table, absmax: f32) -> O::Half {
+        ops.half(table, absmax)
+    }
+
+    #[inline(always)]
+    fn line<O: LineOps>(ops: O, values: &O::Half, codes: &[u8; 16]) -> O::Line {
+        ops.half_line(values, codes)
+    }
 
     #[inline(always)]
     fn read(codec: (impl CodeOps, &Table), x: &FourBitBlocks, at: Range<usize>, words: &mut [u32]) {
@@ -131,7 +169,7 @@ impl FourBitBlocks<'_> {
     /// The block of an element, and its place in there. Most block sizes are powers of two, and a
     /// division takes as long as half a block.
     #[inline(always)]
-    fn place(&self, start: usize) -> (usize, usize) {
+    pub(super) fn place(&self, start: usize) -> (usize, usize) {
         let at = self.first + start;
         if self.block_size.is_power_of_two() {
             (at >> self.block_size.trailing_zeros(), at & (self.block_size - 1))
@@ -180,25 +218,15 @@ pub fn unpack_bf16(isa: Isa, x: FourBitBlocks, out: &mut [bf16]) {
 }
 
 fn unpack_all<T: Unpacked>(isa: Isa, x: FourBitBlocks, out: &mut [T]) {
-    assert_eq!(out.len(), x.len(), "nf4: unpacking {} values", x.len());
     let past_caches = size_of_val(out) >= PAST_CACHES;
-    // A fence waits for what is on its way to memory, so there are few of them.
-    let size = if past_caches { 16 * ELEMENTS } else { ELEMENTS };
-    out.par_chunks_mut(size).enumerate().for_each(|(chunk, out)| {
-        run(isa, Chunk { x, start: chunk * size, out, past_caches });
-    });
+    unpack_by(isa, x, out, if past_caches { Way::PastCaches } else { Way::Cached });
 }
 
-/// Writes to all of `out` as unpacking writes what does not stay in the caches, and computes nothing: no unpacking of
-/// as many bytes is faster. For benchmarks.
-pub fn write_alone(out: &mut [f32]) {
-    let stage = Stage([1f32.to_bits(); STAGE]);
-    out.par_chunks_mut(16 * ELEMENTS).for_each(|out| {
-        for piece in out.chunks_mut(STAGE) {
-            // SAFETY: the fence below comes before the chunk's end, and nothing touches `out` before.
-            unsafe { pass(&stage.0[..piece.len()], piece) };
-        }
-        fence();
+pub(super) fn unpack_by<T: Unpacked>(isa: Isa, x: FourBitBlocks, out: &mut [T], way: Way) {
+    assert_eq!(out.len(), x.len(), "nf4: unpacking {} values", x.len());
+    let size = way.elements();
+    out.par_chunks_mut(size).enumerate().for_each(|(chunk, out)| {
+        run(isa, Chunk { x, start: chunk * size, out, way });
     });
 }
 
@@ -207,12 +235,12 @@ struct Chunk<'a, T> {
     x: FourBitBlocks<'a>,
     start: usize,
     out: &'a mut [T],
-    past_caches: bool,
+    way: Way,
 }
 
 impl<T: Unpacked> Task for Chunk<'_, T> {
     #[inline(always)]
-    fn run(self, ops: impl CodeOps) {
+    fn run(self, ops: impl LineOps) {
         // Each by its name, so that each is compiled with its own table.
         match self.x.table.quant_type {
             QuantType::Nf4 => self.unpack((ops, &NF4)),
@@ -223,26 +251,64 @@ impl<T: Unpacked> Task for Chunk<'_, T> {
 
 impl<T: Unpacked> Chunk<'_, T> {
     #[inline(always)]
-    fn unpack(self, codec: (impl CodeOps, &Table)) {
-        let mut stage = Stage([0; STAGE]);
-        let (mut at, mut rest) = (self.start, self.out);
-        // The first piece ends with a line, so that all others are whole lines.
-        let mut len = STAGE * T::PER_WORD - rest.as_ptr().addr() % LINE / 4 * T::PER_WORD;
-        while !rest.is_empty() {
-            let (out, after) = rest.split_at_mut(len.min(rest.len()));
-            let words = &mut stage.0[..out.len().div_ceil(T::PER_WORD)];
-            T::read(codec, &self.x, at..at + out.len(), words);
-            if self.past_caches {
-                // SAFETY: `fence` is called below, and until then nothing else touches `out`.
-                unsafe { pass(words, out) };
-            } else {
-                T::from_words(words, out);
-            }
-            at += out.len();
-            (rest, len) = (after, STAGE * T::PER_WORD);
+    fn unpack(self, codec: (impl LineOps, &Table)) {
+        let Chunk { x, start, out, way } = self;
+        if !x.fills_lines::<T>(start + out.as_ptr().align_offset(align_of::<Line>())) {
+            return unpack_staged(codec, &x, start, out);
         }
-        if self.past_caches {
+        // SAFETY: lines and values, f32 or bf16, are plain words, of which all bits are valid.
+        let (head, lines, tail) = unsafe { out.align_to_mut::<Line>() };
+        let lines_start = start + head.len();
+        let tail_start = lines_start + size_of_val(lines) / size_of::<T>();
+        unpack_staged(codec, &x, start, head);
+        // SAFETY: `fence` is called below, and until then nothing else touches the lines.
+        unsafe { x.unpack_lines::<_, T>(codec, lines_start, lines, way) };
+        unpack_staged(codec, &x, tail_start, tail);
+        if let Way::PastCaches = way {
             fence();
         }
+    }
+}
+
+/// Unpacks any elements to anywhere, by way of words that lie side by side.
+#[inline(always)]
+fn unpack_staged<T: Unpacked>(
+    codec: (impl CodeOps, &Table),
+    x: &FourBitBlocks,
+    start: usize,
+    out: &mut [T],
+) {
+    let mut stage = [0; STAGE];
+    for (i, out) in out.chunks_mut(STAGE * T::PER_WORD).enumerate() {
+        let at = start + i * STAGE * T::PER_WORD;
+        let words = &mut stage[..out.len().div_ceil(T::PER_WORD)];
+        T::read(codec, x, at..at + out.len(), words);
+        T::from_words(words, out);
+    }
+}
+
+/// Writes 1 to all of `out` as unpacking writes what does not stay in the caches, and computes nothing: no
+/// unpacking of as many bytes is faster. For benchmarks.
+pub fn write_alone(isa: Isa, out: &mut [f32]) {
+    out.par_chunks_mut(Way::PastCaches.elements()).for_each(|out| run(isa, Ones { out }));
+}
+
+struct Ones<'a> {
+    out: &'a mut [f32],
+}
+
+impl Task for Ones<'_> {
+    #[inline(always)]
+    fn run(self, ops: impl LineOps) {
+        // SAFETY: lines and f32 are plain words, of which all bits are valid.
+        let (head, lines, tail) = unsafe { self.out.align_to_mut::<Line>() };
+        head.fill(1.0);
+        tail.fill(1.0);
+        let ones = ops.wide_line(&ops.wide(&NF4, 1.0), &[0xff; 8]);
+        for line in lines {
+            // SAFETY: the fence below comes before anything else touches the lines.
+            unsafe { ops.store(ones, line, Way::PastCaches) };
+        }
+        fence();
     }
 }
