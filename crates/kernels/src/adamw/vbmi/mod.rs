@@ -85,8 +85,7 @@ fn whole_blocks(
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
 fn moments(f: &Wide, block: &mut Block, exact: &mut Exact) {
     let scales = (_mm512_set1_ps(*block.m.1), _mm512_set1_ps(*block.v.1));
-    // The bits of magnitudes have their order.
-    let mut largest = (_mm512_setzero_si512(), _mm512_setzero_si512());
+    let mut largest = (_mm512_setzero_ps(), _mm512_setzero_si512());
     for at in (0..BLOCK_SIZE).step_by(GROUP) {
         prefetch_ahead(&block.p[at..at + GROUP], P_AHEAD);
         let m = signed_values(group(&block.m.0[at..]));
@@ -97,13 +96,29 @@ fn moments(f: &Wide, block: &mut Block, exact: &mut Exact) {
             let (m, v) = f.moments(values, lanes(&block.g[i..]));
             store(&mut exact.m[i..], m);
             store(&mut exact.v[i..], v);
-            let magnitude = _mm512_castps_si512(_mm512_abs_ps(m));
-            largest.0 = _mm512_max_epu32(largest.0, magnitude);
+            // The larger magnitude, without its sign.
+            largest.0 = _mm512_range_ps::<0b1011>(largest.0, m);
+            // The bits of numbers that are not negative have their order.
             largest.1 = _mm512_max_epu32(largest.1, _mm512_castps_si512(v));
         }
     }
     let max = |largest| f32::from_bits(_mm512_reduce_max_epu32(largest));
-    (*block.m.1, *block.v.1) = (max(largest.0), max(largest.1));
+    let v_max = max(largest.1);
+    // A range leaves out what is not a number. Such an m comes of a factor or a maximum that is not
+    // finite, or of such a gradient, and then v is not finite either.
+    let m_max = if f.finite_means && block.m.1.is_finite() && v_max.is_finite() {
+        max(_mm512_castps_si512(largest.0))
+    } else {
+        largest_magnitude(&exact.m)
+    };
+    (*block.m.1, *block.v.1) = (m_max, v_max);
+}
+
+/// By the order of the bits, in which what is not a number is above all numbers.
+#[cold]
+#[inline(never)]
+fn largest_magnitude(m: &[f32; BLOCK_SIZE]) -> f32 {
+    f32::from_bits(m.iter().fold(0, |largest, m| largest.max(m.abs().to_bits())))
 }
 
 /// Moves p by the moments of a block, and writes their nearest codes. Where the lines do not decide one of
@@ -158,6 +173,8 @@ struct Wide {
     root_correction: __m512,
     root_inverse: __m512,
     eps: __m512,
+    /// Whether β1 and 1 − β1 are finite.
+    finite_means: bool,
 }
 
 impl Wide {
@@ -175,6 +192,7 @@ impl Wide {
             root_correction: _mm512_set1_ps(f.root_correction),
             root_inverse: _mm512_set1_ps(1.0 / f.root_correction),
             eps: _mm512_set1_ps(f.eps),
+            finite_means: f.beta1.is_finite() && f.one_minus_beta1.is_finite(),
         }
     }
 
