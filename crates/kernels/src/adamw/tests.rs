@@ -95,6 +95,54 @@ fn gradients_of_every_size_have_the_same_bits_on_every_set() {
     });
 }
 
+/// A step of state that is given, on every set.
+fn same_step(step: AdamWStep, g: &[f32], codes: [Vec<u8>; 2], absmax: [Vec<f32>; 2]) {
+    let p = values(1, g.len());
+    // What is not a number has whichever bits, and whichever code.
+    let number = |x: f32| if x.is_nan() { f32::NAN } else { x };
+    same_bits(|isa| {
+        let (mut p, mut state) =
+            (p.clone(), State { codes: codes.clone(), absmax: absmax.clone() });
+        adamw8(isa, &step, &mut p, g, state.moments());
+        for (codes, absmax) in state.codes.iter_mut().zip(&state.absmax) {
+            let blocks = codes.chunks_mut(BLOCK_SIZE).zip(absmax);
+            blocks.filter(|(_, max)| !max.is_finite()).for_each(|(codes, _)| codes.fill(0));
+        }
+        let codes = state.codes.concat().into_iter().map(f32::from);
+        p.into_iter().chain(codes).chain(state.absmax.concat()).map(number).collect()
+    });
+}
+
+#[test]
+fn every_code_has_the_same_value_on_every_set() {
+    let all = |rotation: u8| (0..=255).map(|code: u8| code.wrapping_add(rotation)).collect();
+    for rotation in [0, 1, 77, 128] {
+        for g in [vec![0.0; BLOCK_SIZE], values(2, BLOCK_SIZE)] {
+            same_step(step(7), &g, [all(rotation), all(0)], [vec![0.37], vec![0.91]]);
+        }
+    }
+}
+
+/// Gradients, maxima and factors that are not finite, each alone in a block.
+#[test]
+fn what_is_not_finite_has_the_same_bits_on_every_set() {
+    const NONE: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
+    let codes = || [vec![130; BLOCK_SIZE], vec![130; BLOCK_SIZE]];
+    for none in NONE {
+        for place in [0, 100, 255] {
+            let mut g = values(2, BLOCK_SIZE);
+            g[place] = none;
+            same_step(step(3), &g, codes(), [vec![0.5], vec![0.5]]);
+        }
+        let g = values(2, BLOCK_SIZE);
+        for absmax in [[vec![none], vec![0.5]], [vec![0.5], vec![none]]] {
+            same_step(step(3), &g, codes(), absmax);
+        }
+        let beta1 = AdamWStep { beta1: f64::from(none), ..step(3) };
+        same_step(beta1, &g, codes(), [vec![0.5], vec![0.5]]);
+    }
+}
+
 /// One step from state that is not zero: p as with f32 moments of the same values, codes the nearest.
 #[test]
 fn p_moves_by_the_moments_before_they_are_rounded() {

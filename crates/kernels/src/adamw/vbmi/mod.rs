@@ -2,7 +2,8 @@
 //! bytes, codes of values by lines. The same bits as the loops of `eight_bit`.
 //!
 //! A block is passed twice, since its codes need its maxima: roots and quotients, which take longest, are
-//! taken in the second pass, where nothing waits for them.
+//! taken in the second pass, where nothing waits for them. Two blocks are passed together: between the
+//! passes of the one stands a pass of the other, so that the second does not wait for the maxima.
 
 mod nearest;
 mod values;
@@ -20,9 +21,13 @@ use std::arch::x86_64::*;
 const GROUP: usize = 64;
 /// Values in a register.
 const LANES: usize = 16;
+/// Blocks that are passed together.
+const TOGETHER: usize = 2;
 /// How far ahead memory is asked for, a group at a time: all of a block at once is more than the CPU
-/// waits for at a time.
-const AHEAD: usize = 2 * BLOCK_SIZE;
+/// waits for at a time. Each pass asks for what the other reads, the longer one for more: so lines are
+/// asked for evenly.
+const P_AHEAD: usize = BLOCK_SIZE;
+const G_AHEAD: usize = 3 * BLOCK_SIZE;
 
 type Codes = [u8; BLOCK_SIZE];
 
@@ -40,12 +45,30 @@ fn blocks(f: Factors, p: &mut [f32], g: &[f32], m: Moment8, v: Moment8) {
     let (v, v_rest) = whole_blocks(v);
     let wide = Wide::new(&f);
     let tables = Tables::new();
-    let mut exact = Exact { m: [0.0; BLOCK_SIZE], v: [0.0; BLOCK_SIZE] };
-    for ((p, g), ((m, m_max), (v, v_max))) in p.iter_mut().zip(g).zip(m.zip(v)) {
-        (*m_max, *v_max) = moments(&wide, g, (m, v), (*m_max, *v_max), &mut exact);
-        finish(&wide, &tables, p, &exact, (*m_max, *v_max), (m, v));
+    let mut exact = [const { Exact { m: [0.0; BLOCK_SIZE], v: [0.0; BLOCK_SIZE] } }; TOGETHER];
+    let blocks = p.iter_mut().zip(g).zip(m.zip(v));
+    let mut blocks = blocks.map(|((p, g), (m, v))| Block { p, g, m, v });
+    loop {
+        let mut together: [_; TOGETHER] = std::array::from_fn(|_| blocks.next());
+        for (block, exact) in together.iter_mut().flatten().zip(&mut exact) {
+            moments(&wide, block, exact);
+        }
+        for (block, exact) in together.iter_mut().flatten().zip(&exact) {
+            finish(&wide, &tables, block, exact);
+        }
+        if together.iter().any(Option::is_none) {
+            break;
+        }
     }
     loops_body(f, p_rest, g_rest, m_rest, v_rest);
+}
+
+/// Values that share their maxima, and for each moment the codes with the maximum.
+struct Block<'a> {
+    p: &'a mut [f32; BLOCK_SIZE],
+    g: &'a [f32; BLOCK_SIZE],
+    m: (&'a mut Codes, &'a mut f32),
+    v: (&'a mut Codes, &'a mut f32),
 }
 
 /// The codes of each whole block with its maximum, and what is left.
@@ -57,70 +80,73 @@ fn whole_blocks(
     (codes.iter_mut().zip(absmax), Moment8 { codes: rest, absmax: rest_absmax })
 }
 
-/// Unpacks the moments of a block, adds the gradients, and returns their maxima.
+/// Unpacks the moments of a block, adds the gradients, and takes their maxima.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
-fn moments(
-    f: &Wide,
-    g: &[f32; BLOCK_SIZE],
-    codes: (&Codes, &Codes),
-    maxima: (f32, f32),
-    exact: &mut Exact,
-) -> (f32, f32) {
-    let scales = (_mm512_set1_ps(maxima.0), _mm512_set1_ps(maxima.1));
-    // The bits of magnitudes have their order.
-    let mut largest = (_mm512_setzero_si512(), _mm512_setzero_si512());
+fn moments(f: &Wide, block: &mut Block, exact: &mut Exact) {
+    let scales = (_mm512_set1_ps(*block.m.1), _mm512_set1_ps(*block.v.1));
+    let mut largest = (_mm512_setzero_ps(), _mm512_setzero_si512());
     for at in (0..BLOCK_SIZE).step_by(GROUP) {
-        prefetch_ahead(&g[at..at + GROUP], AHEAD);
-        prefetch_ahead(&codes.0[at..at + GROUP], AHEAD);
-        prefetch_ahead(&codes.1[at..at + GROUP], AHEAD);
-        let m = signed_values(group(&codes.0[at..]));
-        let v = unsigned_values(group(&codes.1[at..]));
+        prefetch_ahead(&block.p[at..at + GROUP], P_AHEAD);
+        let m = signed_values(group(&block.m.0[at..]));
+        let v = unsigned_values(group(&block.v.0[at..]));
         for (j, (m, v)) in m.into_iter().zip(v).enumerate() {
             let i = at + LANES * j;
             let values = (_mm512_mul_ps(m, scales.0), _mm512_mul_ps(v, scales.1));
-            let (m, v) = f.moments(values, lanes(&g[i..]));
+            let (m, v) = f.moments(values, lanes(&block.g[i..]));
             store(&mut exact.m[i..], m);
             store(&mut exact.v[i..], v);
-            let magnitude = _mm512_castps_si512(_mm512_abs_ps(m));
-            largest.0 = _mm512_max_epu32(largest.0, magnitude);
+            // The larger magnitude, without its sign.
+            largest.0 = _mm512_range_ps::<0b1011>(largest.0, m);
+            // The bits of numbers that are not negative have their order.
             largest.1 = _mm512_max_epu32(largest.1, _mm512_castps_si512(v));
         }
     }
     let max = |largest| f32::from_bits(_mm512_reduce_max_epu32(largest));
-    (max(largest.0), max(largest.1))
+    let v_max = max(largest.1);
+    // A range leaves out what is not a number. Such an m comes of a factor or a maximum that is not
+    // finite, or of such a gradient, and then v is not finite either.
+    let m_max = if f.finite_means && block.m.1.is_finite() && v_max.is_finite() {
+        max(_mm512_castps_si512(largest.0))
+    } else {
+        largest_magnitude(&exact.m)
+    };
+    (*block.m.1, *block.v.1) = (m_max, v_max);
+}
+
+/// By the order of the bits, in which what is not a number is above all numbers.
+#[cold]
+#[inline(never)]
+fn largest_magnitude(m: &[f32; BLOCK_SIZE]) -> f32 {
+    f32::from_bits(m.iter().fold(0, |largest, m| largest.max(m.abs().to_bits())))
 }
 
 /// Moves p by the moments of a block, and writes their nearest codes. Where the lines do not decide one of
 /// a group, and where a maximum or its inverse is no number to count with, the group is looked up.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
-fn finish(
-    f: &Wide,
-    tables: &Tables,
-    p: &mut [f32; BLOCK_SIZE],
-    exact: &Exact,
-    (m_max, v_max): (f32, f32),
-    codes: (&mut Codes, &mut Codes),
-) {
+fn finish(f: &Wide, tables: &Tables, block: &mut Block, exact: &Exact) {
+    let (m_max, v_max) = (*block.m.1, *block.v.1);
     let factors = (inverse(m_max), inverse(v_max));
     let m_factor = factors.0 * lines::RATIO;
     // A denormal factor would be rounded otherwise than the look-up's.
     let countable = |max: f32, factor: f32| max == 0.0 || (max.is_finite() && factor.is_normal());
     let countable = countable(m_max, m_factor) && countable(v_max, factors.1);
     for at in (0..BLOCK_SIZE).step_by(GROUP) {
-        prefetch_ahead(&p[at..at + GROUP], AHEAD);
+        prefetch_ahead(&block.g[at..at + GROUP], G_AHEAD);
+        prefetch_ahead(&block.m.0[at..at + GROUP], G_AHEAD);
+        prefetch_ahead(&block.v.0[at..at + GROUP], G_AHEAD);
         let mut on_lines = ([_mm512_setzero_si512(); 4], [_mm512_setzero_si512(); 4]);
         for (j, (on_m, on_v)) in on_lines.0.iter_mut().zip(&mut on_lines.1).enumerate() {
             let i = at + LANES * j;
             let (m, v) = (lanes(&exact.m[i..]), lanes(&exact.v[i..]));
-            let moved = f.moved(lanes(&p[i..]), m, v);
-            store(&mut p[i..], moved);
+            let moved = f.moved(lanes(&block.p[i..]), m, v);
+            store(&mut block.p[i..], moved);
             *on_m = tables.m.line(m, m_factor);
             *on_v = tables.v.line(v, factors.1);
         }
         let (m, v) = (group_of(&exact.m, at), group_of(&exact.v, at));
-        let (m_codes, v_codes) = (&mut codes.0[at..], &mut codes.1[at..]);
+        let (m_codes, v_codes) = (&mut block.m.0[at..], &mut block.v.0[at..]);
         store_group(m_codes, tables.m.codes(on_lines.0, quarters(m)));
         store_group(v_codes, square_codes(on_lines.1));
         if near(on_lines.0, on_lines.1) || !countable {
@@ -147,6 +173,8 @@ struct Wide {
     root_correction: __m512,
     root_inverse: __m512,
     eps: __m512,
+    /// Whether β1 and 1 − β1 are finite.
+    finite_means: bool,
 }
 
 impl Wide {
@@ -164,6 +192,7 @@ impl Wide {
             root_correction: _mm512_set1_ps(f.root_correction),
             root_inverse: _mm512_set1_ps(1.0 / f.root_correction),
             eps: _mm512_set1_ps(f.eps),
+            finite_means: f.beta1.is_finite() && f.one_minus_beta1.is_finite(),
         }
     }
 

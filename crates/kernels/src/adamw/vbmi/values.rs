@@ -8,12 +8,12 @@ use std::arch::x86_64::*;
 #[repr(C, align(64))]
 struct Planes<const N: usize>([[u8; N]; 4]);
 
-/// Of the magnitudes of the signed codes. That of 1 takes the place of 0's, which need not be looked up.
+/// Of the magnitudes of the signed codes, from that next to 0 to 1.
 static MEANS: Planes<128> = {
-    let mut values = [1.0; 128];
-    let mut i = 1;
+    let mut values = [0.0; 128];
+    let mut i = 0;
     while i < values.len() {
-        values[i] = SIGNED[SIGNED_ZERO as usize + i];
+        values[i] = SIGNED[SIGNED_ZERO as usize + 1 + i];
         i += 1;
     }
     planes(&values)
@@ -40,17 +40,21 @@ const fn planes<const N: usize>(values: &[f32; N]) -> Planes<N> {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
 pub(super) fn signed_values(codes: __m512i) -> [__m512; 4] {
-    let zero = _mm512_set1_epi8(SIGNED_ZERO as i8);
     let codes = transpose(codes);
-    let magnitudes = _mm512_abs_epi8(_mm512_sub_epi8(codes, zero));
-    let some = _mm512_cmpneq_epu8_mask(codes, zero);
+    let one = _mm512_set1_epi8(1);
+    let magnitudes = _mm512_abs_epi8(_mm512_sub_epi8(codes, _mm512_set1_epi8(SIGNED_ZERO as i8)));
+    // Below 128, except that of the code of 0: it takes the bytes of 1, of which the upper two are not 0.
+    let places = _mm512_sub_epi8(magnitudes, one);
+    let some = lower_half(places);
     let mut planes = [_mm512_setzero_si512(); 4];
     for (plane, table) in planes.iter_mut().zip(&MEANS.0) {
         let [low, high] = halves(table);
-        *plane = _mm512_maskz_permutex2var_epi8(some, low, magnitudes, high);
+        *plane = _mm512_permutex2var_epi8(low, places, high);
     }
-    let negative = _mm512_cmplt_epu8_mask(codes, zero);
-    planes[3] = _mm512_mask_add_epi8(planes[3], negative, planes[3], _mm512_set1_epi8(i8::MIN));
+    let signs = _mm512_andnot_si512(codes, _mm512_set1_epi8(i8::MIN));
+    planes[2] = _mm512_and_si512(planes[2], some);
+    // some & (plane | signs)
+    planes[3] = _mm512_ternarylogic_epi32::<0b1110_0000>(some, planes[3], signs);
     interleave(planes)
 }
 
@@ -59,16 +63,24 @@ pub(super) fn signed_values(codes: __m512i) -> [__m512; 4] {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
 pub(super) fn unsigned_values(codes: __m512i) -> [__m512; 4] {
     let codes = transpose(codes);
-    let upper = _mm512_movepi8_mask(codes);
+    let lower = lower_half(codes);
     let mut planes = [_mm512_setzero_si512(); 4];
     for (plane, table) in planes.iter_mut().zip(&SQUARES.0) {
         let (tables, _) = table.as_chunks::<128>();
         let [low, high] = [halves(&tables[0]), halves(&tables[1])];
         let high = _mm512_permutex2var_epi8(high[0], codes, high[1]);
         let low = _mm512_permutex2var_epi8(low[0], codes, low[1]);
-        *plane = _mm512_mask_blend_epi8(upper, low, high);
+        // Where lower, low, and else high.
+        *plane = _mm512_ternarylogic_epi32::<0b1100_1010>(lower, low, high);
     }
     interleave(planes)
+}
+
+/// All bits of the bytes below 128. A shuffle costs less than to go through a mask register.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn lower_half(x: __m512i) -> __m512i {
+    _mm512_shuffle_epi8(_mm512_set1_epi8(-1), x)
 }
 
 #[inline]
