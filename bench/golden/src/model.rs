@@ -1,5 +1,5 @@
 //! A tiny random model of one architecture: logits, all gradients, and the AdamW trajectories of full
-//! fine-tuning, LoRA and QLoRA.
+//! fine-tuning, LoRA and QLoRA, on every instruction set of this machine.
 
 use crate::report::{Report, relative, relative_l2};
 use crate::tensors::Expected;
@@ -12,6 +12,7 @@ use engine::model::{self, LoadOptions, Method, Model};
 use engine::optimizer::OptimizerOptions;
 use engine::signal::Signal;
 use engine::train::Trainer;
+use kernels::Isa;
 use serde_json::Value;
 use std::path::Path;
 
@@ -22,11 +23,19 @@ fn optimizer() -> OptimizerOptions {
 const LEARNING_RATE: f64 = 1e-3;
 
 pub(crate) fn check(dir: &Path) -> Result<Report, Error> {
-    let golden = Golden::open(dir)?;
     let name = dir
         .file_name()
         .map_or_else(|| dir.display().to_string(), |n| n.to_string_lossy().into_owned());
     let mut report = Report { name, ..Report::default() };
+    for isa in Isa::available() {
+        report.keep_worse(check_on(isa, dir)?, isa.name());
+    }
+    Ok(report)
+}
+
+fn check_on(isa: Isa, dir: &Path) -> Result<Report, Error> {
+    let golden = Golden::open(isa, dir)?;
+    let mut report = Report::default();
 
     let mut plain = golden.load(&Method::Frozen, None)?;
     golden.logits(&mut plain, "logits", "logits", &mut report)?;
@@ -66,6 +75,7 @@ pub(crate) fn targets_in_nf4(model: &Model) -> QuantizationOptions {
 }
 
 struct Golden<'a> {
+    isa: Isa,
     dir: &'a Path,
     files: ModelFiles,
     expected: Value,
@@ -81,8 +91,9 @@ pub struct Batch {
 }
 
 impl Golden<'_> {
-    fn open(dir: &Path) -> Result<Golden<'_>, Error> {
+    fn open(isa: Isa, dir: &Path) -> Result<Golden<'_>, Error> {
         Ok(Golden {
+            isa,
             dir,
             files: ModelFiles::open(dir).map_err(engine::Error::from)?,
             expected: read_json(&dir.join("expected.json"))?,
@@ -97,7 +108,8 @@ impl Golden<'_> {
         quantization: Option<&QuantizationOptions>,
     ) -> Result<Model, Error> {
         let options = LoadOptions { method, quantization, seed: 0 };
-        Ok(model::load(&Ctx::cpu(Precision::F32), &self.files, options, &Signal::default())?)
+        let ctx = Ctx::new(self.isa, Precision::F32);
+        Ok(model::load(&ctx, &self.files, options, &Signal::default())?)
     }
 
     fn load_adapter(&self, quantization: Option<&QuantizationOptions>) -> Result<Model, Error> {

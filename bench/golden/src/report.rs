@@ -39,14 +39,33 @@ impl Report {
         bound: f64,
         deviations: impl IntoIterator<Item = (String, f64)>,
     ) {
-        let over = |a: f64, b: f64| a.is_nan() || a > b;
         let worst = deviations
             .into_iter()
-            .reduce(|worst, next| if over(next.1, worst.1) { next } else { worst })
+            .reduce(|worst, next| if is_over(next.1, worst.1) { next } else { worst })
             .unwrap_or(("nothing was compared".into(), f64::NAN));
         let (worst, deviation) = worst;
         self.findings.push(Finding { part: part.into(), worst, deviation, bound });
     }
+
+    /// Keeps the larger deviation of each part, of which both reports have the same. What `other` found is
+    /// `on` something else.
+    pub fn keep_worse(&mut self, other: Report, on: &str) {
+        if self.findings.is_empty() {
+            self.findings = other.findings;
+            return;
+        }
+        assert_eq!(self.findings.len(), other.findings.len(), "reports of other parts");
+        for (mine, theirs) in self.findings.iter_mut().zip(other.findings) {
+            assert_eq!(mine.part, theirs.part, "reports of other parts");
+            if is_over(theirs.deviation, mine.deviation) {
+                *mine = Finding { worst: format!("{} on {on}", theirs.worst), ..theirs };
+            }
+        }
+    }
+}
+
+fn is_over(a: f64, b: f64) -> bool {
+    a.is_nan() || a > b
 }
 
 impl fmt::Display for Report {
