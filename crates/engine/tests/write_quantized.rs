@@ -162,7 +162,8 @@ fn a_vocabulary_that_grew_is_written_with_its_rows() {
 
 #[test]
 fn a_signal_leaves_nothing_behind() {
-    let (files, out) = (ModelFiles::open(&goldens("models/llama-bias")).expect("opens"), Out::new());
+    let (files, out) =
+        (ModelFiles::open(&goldens("models/llama-bias")).expect("opens"), Out::new());
     let options = int8(&[]);
     let model = load(&files, &Method::Frozen, Some(&options), None);
     let signal = Signal::default();
@@ -179,7 +180,8 @@ fn a_signal_leaves_nothing_behind() {
 /// What the disk has is what counts: a byte that changes is found.
 #[test]
 fn a_folder_that_the_disk_changed_is_refused() {
-    let (files, out) = (ModelFiles::open(&goldens("models/llama-bias")).expect("opens"), Out::new());
+    let (files, out) =
+        (ModelFiles::open(&goldens("models/llama-bias")).expect("opens"), Out::new());
     let options = four_bits_of(QuantType::Nf4, true);
     let mut model = load(&files, &Method::Frozen, Some(&options), None);
     let signal = Signal::default();

@@ -5,15 +5,13 @@ import { checkOffered, notices } from '../../config/index.js'
 import { createReport } from '../../report/index.js'
 import { quantizeWith } from '../../trainer/quantize.js'
 import { configCommand } from '../command.js'
-import { json } from '../options.js'
+import { eventsJson } from '../options.js'
 
 export const quantize = configCommand({
   name: 'quantize',
   summary: 'Write a model in 4 or 8 bits, as bitsandbytes saves it.',
   usage: '[CONFIG.yaml] --model_name_or_path M --load_in_4bit true --output_dir DIR [--option value …]',
-  options: z.strictObject({
-    json: json.meta({ description: 'Print one JSON object for each event on stdout, and text on stderr.' }),
-  }),
+  options: z.strictObject({ json: eventsJson }),
   run: async ({ resolved, own }, world) => {
     checkOffered(resolved, 'quantizing')
     const report = createReport({
