@@ -21,6 +21,8 @@ use std::path::Path;
 
 /// `LLM.int8()`'s bound of outliers where nothing else is said, as BitsAndBytesConfig has it.
 const THRESHOLD: f64 = 6.0;
+/// Values of an embedding or a head that are converted at a time: a whole one may be gigabytes.
+const PIECE: usize = 1 << 20;
 
 /// What is written under one name.
 enum Entry<'a> {
@@ -99,13 +101,29 @@ impl Entry<'_> {
             Entry::Part(part) => return Ok(file.write_all(&part.bytes)?),
             Entry::Plain(plain) => plain,
         };
-        let values = match plain.linear {
-            Some(linear) => linear.weight.with_elements(|elements| elements.to_f32())?,
-            None => files.read_f32(&plain.name)?.1,
-        };
+        match plain.linear {
+            Some(linear) => linear.weight.with_elements(|elements| {
+                plain.assert_len(elements.len());
+                let mut starts = (0..elements.len()).step_by(PIECE);
+                starts.try_for_each(|at| {
+                    let piece = elements.slice(at..elements.len().min(at + PIECE));
+                    write_values(file, &piece.to_f32(), plain.dtype)
+                })
+            })??,
+            None => {
+                let (_, values) = files.read_f32(&plain.name)?;
+                plain.assert_len(values.len());
+                write_values(file, &values, plain.dtype)?;
+            }
+        }
         files.release(&plain.name);
-        assert_eq!(values.len(), plain.shape.iter().product::<usize>(), "`{}`", plain.name);
-        Ok(write_values(file, &values, plain.dtype)?)
+        Ok(())
+    }
+}
+
+impl Plain<'_> {
+    fn assert_len(&self, len: usize) {
+        assert_eq!(len, self.shape.iter().product::<usize>(), "`{}` has its shape", self.name);
     }
 }
 
