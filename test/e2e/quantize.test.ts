@@ -111,6 +111,11 @@ test('the command says what it did, and what it is refused for', async (t) => {
     [[model, other, '--load_in_4bit', 'true', '--load_in_8bit', 'true'], 2, /both true/],
     [[model, out, '--load_in_8bit', 'true'], 8, /holds \d+ files already/],
     [[out, other, '--load_in_4bit', 'true'], 4, /hold 14 weights in 8 bits already/],
+    [
+      [model, other, '--load_in_8bit', 'true', '--llm_int8_skip_modules', 'proj'],
+      2,
+      /no weight was quantised/,
+    ],
     [[join(folder, 'none'), other, '--load_in_4bit', 'true'], 4, /none/],
   ]
   for (const [words, status, message] of cases) {
