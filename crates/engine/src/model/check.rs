@@ -133,8 +133,8 @@ pub fn model(
     verdict("model", dir, logits_apart(model, &disk, &saved, &batch, (dtype, signal))?)
 }
 
-/// The folder `dir` of a model in few bits, quantised from `files`: nothing in it is rounded. `signal` counts as
-/// in [`model`].
+/// The folder `dir` of a model in few bits, quantised from `files`: nothing in it is rounded. `signal` counts the
+/// bytes that are read, and the blocks of the two passes, which add nothing to them that shows.
 pub fn quantized(
     model: &mut Model,
     files: &ModelFiles,
