@@ -7,8 +7,9 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync }
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { engineOptions, resolveValues } from '../ts/config/index.js'
-import type { Native, SessionInfo } from '../ts/native/contract.js'
+import type { Native } from '../ts/native/contract.js'
 import { unwrap } from '../ts/native/index.js'
+import { quantizeWith } from '../ts/trainer/quantize.js'
 import { type Benchmark, figure, type Line, type World } from './figure.js'
 import { pythonOf, root } from './places.js'
 import { jsonLines, outputOf } from './process.js'
@@ -265,16 +266,15 @@ const packings = [
   { name: 'int8 in bitsandbytes', script: 'packed_int8.py', quantization: { load_in_8bit: true } },
 ]
 
-/** The cache of quantised weights: a file of bitsandbytes' form, beside what bitsandbytes makes of the same weights. */
+/** What `quantize` writes, loaded by Transformers, beside what bitsandbytes makes of the same weights. */
 async function* packedRun({ engine, python, folder, log }: Case): AsyncGenerator<Line> {
   const model = join(standins, 'mpt')
   for (const [at, { name, script: of, quantization }] of packings.entries()) {
     log(`interop: weights in ${name}`)
-    const given = { model_name_or_path: model, lora: {}, quantization, quantized_cache_dir: folder }
-    const session = engine.openSession(JSON.stringify(engineOptions(resolveValues(given).config)))
-    const { quantizedCache } = JSON.parse(unwrap(await session.load()).json) as SessionInfo
-    await session.close()
-    const words = [script(of), model, quantizedCache?.path ?? '', join(folder, `packed-${at}`)]
+    const output_dir = join(folder, `packed-${at}`)
+    const given = { model_name_or_path: model, output_dir, quantization }
+    for await (const _ of quantizeWith(engine, resolveValues(given).config)) continue
+    const words = [script(of), model, output_dir]
     // `absmax`: how far nested maxima are from those of bitsandbytes.
     const [found] = jsonLines<{ compared: number; equal: number; absmax?: number }>(
       await outputOf(python, words),

@@ -1,5 +1,5 @@
-// What the commands do, as functions of a config: each loads the engine and asks it; `train` yields events, the others
-// return data.
+// What the commands do, as functions of a config: each loads the engine and asks it; `train` and `quantize` yield events,
+// the others return data.
 // Never prints and never ends the process.
 
 import type { z } from 'zod'
@@ -25,6 +25,7 @@ import { withReports, writeReportOf } from './report/index.js'
 import type { TrainEvent } from './trainer/events.js'
 import { type Answer, generateWith, type Question } from './trainer/generate.js'
 import { examineWith, planWith } from './trainer/plan.js'
+import { quantizeWith } from './trainer/quantize.js'
 import { type TrainOptions, trainWith } from './trainer/train.js'
 
 /** The checked config, without what is not offered. Throws `CONFIG`. */
@@ -72,6 +73,26 @@ export const planOf = async (config: ConfigInput): Promise<Plan> => {
  * const { isa, gemmGflopsF32 } = await examine()
  */
 export const examine = async (): Promise<DoctorReport> => examineWith(await native())
+
+/**
+ * Writes the model of `config` to its `output_dir` in 4 or 8 bits, as its section `quantization` says.
+ *
+ * Throws a `LoraTrainError`: `USAGE` where that says neither or both, `CONFIG`, `MODEL_FILES`, `MEMORY`, `OUTPUT`, `CANCELLED`.
+ *
+ * @example
+ * for await (const event of quantize({ model_name_or_path, output_dir, quantization: { load_in_4bit: true } })) {
+ *   if (event.type === 'saved') console.log(event.path)
+ * }
+ */
+export async function* quantize(
+  config: ConfigInput,
+  { signal }: TrainOptions = {},
+): AsyncGenerator<TrainEvent> {
+  const resolved = resolveValues(config)
+  checkOffered(resolved, 'quantizing')
+  for (const message of notices(resolved)) yield { type: 'notice', message }
+  yield* quantizeWith(await native(), resolved.config, signal ? { signal } : {})
+}
 
 /** Which rows `inspectRows` shows: `count` from row `first`, from 1. */
 export interface RowRange {

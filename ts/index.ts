@@ -6,6 +6,7 @@ export {
   generate,
   inspectRows,
   planOf,
+  quantize,
   type RowRange,
   report,
   train,

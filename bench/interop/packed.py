@@ -1,10 +1,9 @@
-"""A cache entry of lora-train, loaded by Transformers and bitsandbytes as part of a model. Writes only below OUT.
+"""A folder that `lora-train quantize` wrote in 4 bits, loaded by Transformers and bitsandbytes. Writes nothing.
 
-usage: python packed.py MODEL ENTRY OUT
+usage: python packed.py MODEL FOLDER
 
-MODEL is the model whose linears the entry holds in 4 bits. OUT becomes a model folder: the entry's tensors, the others
-of MODEL, its config with a quantization_config. Prints one JSON object: how many weights were compared, how many have
-codes, maxima and table equal bit for bit to what bitsandbytes makes of MODEL's weights (plain maxima: with double
+FOLDER holds the linears of MODEL in 4 bits. Prints one JSON object: how many weights were compared, how many have codes,
+maxima and table equal bit for bit to what bitsandbytes makes of MODEL's weights (plain maxima: with double
 quantisation bitsandbytes' CPU build rounds some of them by a table of its own), and the largest difference of the
 stored maxima there.
 """
@@ -15,26 +14,21 @@ from pathlib import Path
 
 import bitsandbytes.functional as bnb
 import torch
-from packed_model import loaded_with, weights_of
-from safetensors.torch import load_file
+from packed_model import loaded, weights_of
 
 STATE = ".quant_state.bitsandbytes__"
 
 
 def main() -> None:
-    model, entry, out = map(Path, sys.argv[1:])
-    weights, packed = weights_of(model), load_file(entry)
+    model, folder = map(Path, sys.argv[1:])
+    weights, packed = weights_of(model), weights_of(folder)
     states = [name.split(STATE) for name in packed if STATE in name]
     names, quant_type = [name for name, _ in states], states[0][1]
     nested = f"{names[0]}.nested_absmax" in packed
-    quantization = {
-        "load_in_4bit": True, "bnb_4bit_quant_type": quant_type, "bnb_4bit_use_double_quant": nested,
-        "bnb_4bit_compute_dtype": "float32",
-    }
-    loaded = loaded_with(model, packed, set(names), quantization, out)
+    whole = loaded(folder)
     equal, worst = 0, 0.0
     for name in names:
-        weight = loaded.get_submodule(name.removesuffix(".weight")).weight
+        weight = whole.get_submodule(name.removesuffix(".weight")).weight
         theirs, state = bnb.quantize_4bit(weights[name].float(), quant_type=quant_type, blocksize=64)
         ours = weight.quant_state
         absmax = ours.absmax

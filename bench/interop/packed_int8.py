@@ -1,10 +1,9 @@
-"""A cache entry of lora-train in int8, loaded by Transformers and bitsandbytes as part of a model. Writes only below OUT.
+"""A folder that `lora-train quantize` wrote in int8, loaded by Transformers and bitsandbytes. Writes nothing.
 
-usage: python packed_int8.py MODEL ENTRY OUT
+usage: python packed_int8.py MODEL FOLDER
 
-MODEL is the model whose linears the entry holds in int8. OUT becomes a model folder: the entry's tensors, the others of
-MODEL, its config with a quantization_config. Prints one JSON object: how many weights were compared, how many have codes
-and maxima equal bit for bit to what bitsandbytes makes of MODEL's weights, both in the file and in the loaded model.
+FOLDER holds the linears of MODEL in int8. Prints one JSON object: how many weights were compared, how many have codes and
+maxima equal bit for bit to what bitsandbytes makes of MODEL's weights, both in the file and in the loaded model.
 """
 
 import json
@@ -13,25 +12,22 @@ from pathlib import Path
 
 import torch
 from bitsandbytes.nn import Int8Params, Linear8bitLt
-from packed_model import loaded_with, weights_of
-from safetensors.torch import load_file
+from packed_model import loaded, weights_of
 
 
 def main() -> None:
-    model, entry, out = map(Path, sys.argv[1:])
-    weights, packed = weights_of(model), load_file(entry)
+    model, folder = map(Path, sys.argv[1:])
+    weights, packed = weights_of(model), weights_of(folder)
     modules = [name.removesuffix(".SCB") for name in packed if name.endswith(".SCB")]
-    names = {f"{module}.weight" for module in modules}
-    loaded = loaded_with(model, packed, names, {"load_in_8bit": True}, out)
-    equal = 0
+    whole, equal = loaded(folder), 0
     for module in modules:
-        whole = weights[f"{module}.weight"]
-        layer = loaded.get_submodule(module)
-        theirs = Int8Params(whole.float(), requires_grad=False).to("cpu")
+        weight = weights[f"{module}.weight"]
+        layer = whole.get_submodule(module)
+        theirs = Int8Params(weight.float(), requires_grad=False).to("cpu")
         codes, absmax = packed[f"{module}.weight"], packed[f"{module}.SCB"]
         same = torch.equal(codes, theirs.data) and torch.equal(absmax, theirs.SCB)
         same = same and isinstance(layer, Linear8bitLt) and torch.equal(layer.weight.data, codes)
-        equal += same and torch.equal(layer.weight.SCB, absmax) and list(codes.shape) == list(whole.shape)
+        equal += same and torch.equal(layer.weight.SCB, absmax) and list(codes.shape) == list(weight.shape)
     print(json.dumps({"compared": len(modules), "equal": equal}))
 
 

@@ -5,7 +5,7 @@ import { spawnSync } from 'node:child_process'
 import { mkdirSync, readdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import { exitStatus, LoraTrainError, type TrainEvent, train } from '../../ts/index.js'
+import { exitStatus, LoraTrainError, quantize, type TrainEvent, train } from '../../ts/index.js'
 import { folderOf } from '../folder.js'
 import { configIn, differences, resultOf, runUntil } from './resume.js'
 
@@ -42,6 +42,21 @@ test('less room than the run will take is refused before anything is loaded', as
   )
   t.regex(error.hint, /save_total_limit/)
   t.is(events.at(-1)?.type, 'plan')
+  t.deepEqual(readdirSync(disk), [])
+})
+
+test('less room than a quantised model will take is refused before it is loaded', async (t) => {
+  const disk = diskOf(t, 8)
+  if (disk === undefined) return
+  const { model_name_or_path } = configIn(folderOf(t), {})
+  const config = { model_name_or_path, output_dir: join(disk, 'out'), quantization: { load_in_8bit: true } }
+  const events: TrainEvent[] = []
+  const error = await failureOf(t, async () => {
+    for await (const event of quantize(config)) events.push(event)
+  })
+  t.is(exitStatus(error.code), 8)
+  t.regex(error.message, /out: the model takes \d+ bytes .*, \d+ \(\d+\.\d KiB\) are free/)
+  t.deepEqual(events, [])
   t.deepEqual(readdirSync(disk), [])
 })
 

@@ -186,6 +186,10 @@ export const recordedEngine = (answers: Answers = {}): { engine: TrainEngine; as
           writeFileSync(join(dir, 'config.json'), '{}')
           return { done: true }
         },
+        async saveQuantized() {
+          asked.calls.push('saveQuantized')
+          return { done: true }
+        },
         async checkSaved() {
           asked.calls.push('checkSaved')
           await polledAgain()

@@ -7,3 +7,8 @@ export const json = z.boolean().default(false).meta({
   description: 'Print JSON on stdout instead of text.',
   source: ours,
 })
+
+/** `json` of a command that yields events. */
+export const eventsJson = json.meta({
+  description: 'Print one JSON object for each event on stdout, and text on stderr.',
+})

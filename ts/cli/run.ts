@@ -9,11 +9,12 @@ import { doctor } from './commands/doctor.js'
 import { generate } from './commands/generate.js'
 import { inspect } from './commands/inspect.js'
 import { plan } from './commands/plan.js'
+import { quantize } from './commands/quantize.js'
 import { report } from './commands/report.js'
 import { train } from './commands/train.js'
 import { commandHelp, programHelp } from './help.js'
 
-export const commands: readonly Command[] = [train, plan, inspect, generate, report, doctor, config]
+export const commands: readonly Command[] = [train, plan, inspect, generate, quantize, report, doctor, config]
 
 /** Runs one command line and returns its exit status. The error line and its hint come last, on stderr. */
 export const run = async (words: readonly string[], world: World): Promise<number> => {

@@ -3,7 +3,7 @@
 export { engineOptions, methodOf, planOptions, samplingOf } from './engine.js'
 export { configHelp, ownHelp, reference } from './help.js'
 export { formatBytes, parseBytes } from './memory.js'
-export { checkOffered, forTraining, notices, type Purpose, refusals } from './notices.js'
+export { checkOffered, forTraining, notices, refusals } from './notices.js'
 export type { LoraConfig } from './options/lora.js'
 export type { QuantizationConfig } from './options/quantization.js'
 export { SamplingConfig } from './options/sampling.js'
@@ -11,6 +11,7 @@ export type { SpecialTokensConfig, TemplateConfig } from './options/template.js'
 export { type Entry, type Origin, place } from './origin.js'
 export { originLines } from './origin_lines.js'
 export { missing, type Resolved, resolveOwn, resolveValues, resolveWords } from './resolve.js'
+export type { Purpose } from './rules.js'
 export {
   type Config,
   type ConfigInput,

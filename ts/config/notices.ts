@@ -4,6 +4,7 @@ import { LoraTrainError } from '../native/errors.js'
 import { type Given, told } from './origin.js'
 import { lasting } from './refused.js'
 import { missing, type Resolved } from './resolve.js'
+import type { Purpose } from './rules.js'
 import type { TrainConfig } from './schema.js'
 
 /** Where the option, or the first option of the section, was given. */
@@ -31,14 +32,11 @@ export const notices = (resolved: Resolved): string[] => [
     .map(({ say, option }) => `${placed(resolved, option)}${say(resolved.config)}`),
 ]
 
-/** What a config is for: to compute with it, or to ask what that would take. */
-export type Purpose = 'computing' | 'planning'
-
 /** The refusals that `checkOffered` would throw, without throwing: `lora-train config` shows them all. */
 export const refusals = (resolved: Resolved, purpose: Purpose = 'computing'): LoraTrainError[] =>
   lasting
     .filter(({ refuse, when }) => refuse && when(resolved.config))
-    .filter(({ unlessPlanning }) => !(unlessPlanning && purpose === 'planning'))
+    .filter(({ unless }) => unless !== purpose)
     .map(
       ({ say, option, hint }) =>
         new LoraTrainError('CONFIG', `${placed(resolved, option)}${say(resolved.config)}`, hint),

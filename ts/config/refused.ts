@@ -45,6 +45,7 @@ export const lasting: readonly Rule[] = [
       say: () => `${option} needs a section lora: weights in ${bits} bits are not trained`,
       hint: `Give a section lora, such as --lora.r 16, or leave ${option} out.`,
       refuse: true,
+      unless: 'quantizing',
     }
   }),
   ...(['bnb_4bit_quant_type', 'bnb_4bit_use_double_quant', 'bnb_4bit_compute_dtype'] as const).map(
@@ -69,7 +70,7 @@ export const lasting: readonly Rule[] = [
     say: ({ memory }) => `memory names ${memory?.length} devices, and there is one to compute on`,
     hint: 'Give one size, such as 24GiB; `lora-train plan` takes a list.',
     refuse: true,
-    unlessPlanning: true,
+    unless: 'planning',
   },
   ...(['offload_optimizer', 'offload_param'] as const).map(
     (option): Rule => ({

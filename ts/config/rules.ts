@@ -2,6 +2,9 @@
 
 import type { Config } from './schema.js'
 
+/** What a config is for: to compute with it, to ask what that would take, to write a model in few bits. */
+export type Purpose = 'computing' | 'planning' | 'quantizing'
+
 export interface Rule {
   /** The option or section that is spoken of; its place is named with the message. */
   option: string
@@ -12,6 +15,6 @@ export interface Rule {
   hint: string
   /** Refused with exit status 2, or said once. */
   refuse: boolean
-  /** A plan may ask for it. */
-  unlessPlanning?: true
+  /** Not a rule of what is done for this. */
+  unless?: Purpose
 }

@@ -90,7 +90,9 @@ export interface Session {
   generate(ids: Uint32Array, optionsJson: string): Promise<{ ids: Uint32Array } | Failed>
   saveAdapter(dir: string, baseModelName: string): Promise<{ done: boolean } | Failed>
   saveModel(dir: string): Promise<{ done: boolean } | Failed>
-  /** JSON of Checked: reads back what saveAdapter or saveModel wrote to dir; OUTPUT where it is not what is in memory. */
+  /** The model with what was quantised in bitsandbytes' form. */
+  saveQuantized(dir: string): Promise<{ done: boolean } | Failed>
+  /** JSON of Checked: reads back what saveAdapter, saveModel or saveQuantized wrote to dir; OUTPUT where it is not what is in memory. */
   checkSaved(dir: string): Promise<{ json: string } | Failed>
   /** Weights and optimizer's state, into the folder of an unfinished checkpoint. Works after `cancel`, too. */
   saveState(dir: string, baseModelName: string): Promise<{ done: boolean } | Failed>

@@ -43,6 +43,27 @@ export const refuseFullDisk = async (needs: DiskNeeds): Promise<void> => {
     { path: outputDir, bytes: more * checkpoint + plan.mapped.optimizer },
     { path: resultDir, bytes: result },
   ]
+  const folders = more === 1 ? '1 checkpoint' : `${more} checkpoints`
+  const what = [
+    ...(more > 0 ? [`${folders} of ${formatBytes(checkpoint)}`] : []),
+    ...(plan.mapped.optimizer > 0 ? [`the paged state of ${formatBytes(plan.mapped.optimizer)}`] : []),
+    'the result',
+  ].join(' and ')
+  await refuseFull(
+    places,
+    `${what} ${what === 'the result' ? 'takes' : 'take'}`,
+    'Free some space, choose another disk, or set save_total_limit or a larger save_steps.',
+  )
+}
+
+/** Bytes that will lie in a folder, which is there. */
+export interface Place {
+  path: string
+  bytes: number
+}
+
+/** Throws `OUTPUT` where a disk has less room than its places together; `what` says what takes it, with the verb. */
+export const refuseFull = async (places: readonly Place[], what: string, hint: string): Promise<void> => {
   const devices = await Promise.all(places.map(async ({ path }) => (await stat(path)).dev))
   for (const [at, { path }] of places.entries()) {
     const bytes = places
@@ -51,16 +72,10 @@ export const refuseFullDisk = async (needs: DiskNeeds): Promise<void> => {
     const { blocks, bavail, bsize } = await statfs(path)
     // A file system that does not count its blocks says nothing.
     if (blocks === 0 || bytes <= bavail * bsize) continue
-    const folders = more === 1 ? '1 checkpoint' : `${more} checkpoints`
-    const what = [
-      ...(more > 0 ? [`${folders} of ${formatBytes(checkpoint)}`] : []),
-      ...(plan.mapped.optimizer > 0 ? [`the paged state of ${formatBytes(plan.mapped.optimizer)}`] : []),
-      'the result',
-    ].join(' and ')
     throw new LoraTrainError(
       'OUTPUT',
-      `${path}: ${what} ${what === 'the result' ? 'takes' : 'take'} ${bytes} bytes (${formatBytes(bytes)}), ${bavail * bsize} (${formatBytes(bavail * bsize)}) are free`,
-      'Free some space, choose another disk, or set save_total_limit or a larger save_steps.',
+      `${path}: ${what} ${bytes} bytes (${formatBytes(bytes)}), ${bavail * bsize} (${formatBytes(bavail * bsize)}) are free`,
+      hint,
     )
   }
 }

@@ -5,19 +5,9 @@ import { type Config, engineOptions, formatBytes, missing, namedTokensOf } from 
 import type { Padding } from '../data/batches.js'
 import { readTexts, readTokenRows, refuseUnknownTokens, type TokenRows, usableRows } from '../data/encode.js'
 import { type NamedTokenizer, openNamedTokenizer } from '../data/tokenizer.js'
-import { localConfig, type Need } from '../hub/resolve.js'
-import type {
-  Checked,
-  EncodedRows,
-  EngineOptions,
-  Native,
-  Plan,
-  Session,
-  SessionInfo,
-  Tokenizer,
-} from '../native/contract.js'
+import type { EncodedRows, EngineOptions, Native, Plan, Session, Tokenizer } from '../native/contract.js'
 import { LoraTrainError, unwrap } from '../native/errors.js'
-import { isCancelled, polled, queued, throwIfCancelled, unlessCancelled } from './cancel.js'
+import { isCancelled, throwIfCancelled, unlessCancelled } from './cancel.js'
 import {
   agreementOf,
   optionsThatAgree,
@@ -29,14 +19,15 @@ import type { Checkpoint } from './checkpoint_files.js'
 import { type Checkpointing, checkpointingOf, progressOf } from './checkpointing.js'
 import { removeLeftovers } from './checkpoints.js'
 import { refuseFullDisk } from './disk.js'
-import type { DataEvent, HubEvent, Split, TrainEvent } from './events.js'
+import type { DataEvent, Split, TrainEvent } from './events.js'
 import { type Progress, progressAt, type RowOrder, trainLoop } from './loop.js'
 import { modelNotices } from './model_notices.js'
 import { makeFolders, statePath, writeWhole } from './output.js'
 import { beginningOf } from './resume.js'
 import { runLength } from './schedule.js'
+import { countOf, download, load, type Result, save, unwrapJson } from './stages.js'
 import { stateOf, stateText } from './state.js'
-import { type Count, pollIntervalMs, progressOf as shareOf, watched, workOf } from './working.js'
+import { watched, workOf } from './working.js'
 
 export interface TrainOptions {
   /** Ends the run: the step that runs is dropped, the last whole one saved; the last event is `interrupted`. */
@@ -102,7 +93,7 @@ export async function* trainWith(
     signal?.removeEventListener('abort', cancel)
 
     progress.log_history.push(log)
-    yield* noticing(signal, save(session, config, tokenizer, places.resultDir))
+    yield* noticing(signal, save(session, resultOf(session, config, { tokenizer, path: places.resultDir })))
     const path = statePath(places.outputDir)
     await writeWhole(path, trainerState(progress))
     yield { type: 'saved', what: 'state', path }
@@ -174,23 +165,6 @@ const placesOf = (config: Config): Places => {
   const { output_dir: outputDir, adapter_output_dir: adapterDir } = config
   if (outputDir === null) throw missing('output_dir')
   return { outputDir, resultDir: config.lora === null ? outputDir : (adapterDir ?? outputDir) }
-}
-
-/** Brings what the config names by hub id into the cache; returns the config with its paths. */
-async function* download(
-  config: Config,
-  needs: readonly Need[],
-  signal: AbortSignal | undefined,
-): AsyncGenerator<HubEvent, Config> {
-  const left = new AbortController()
-  const either = signal ? AbortSignal.any([signal, left.signal]) : left.signal
-  const events: HubEvent[] = []
-  const onEvent = (event: HubEvent): void => void events.push(event)
-  try {
-    return yield* queued(localConfig(config, needs, { signal: either, onEvent }), pollIntervalMs, events)
-  } finally {
-    left.abort()
-  }
 }
 
 interface RunData {
@@ -286,40 +260,15 @@ const paddingOf = ({ packing }: Config, tokenizer: Tokenizer | null): Padding =>
   return { kind: 'longest', padId: info?.padId ?? info?.eosId ?? 0 }
 }
 
-async function* load(session: Session): AsyncGenerator<TrainEvent, SessionInfo> {
-  const started = performance.now()
-  const result = yield* polled(session.load(), pollIntervalMs, (): TrainEvent => {
-    const at = shareOf(session.progress(), performance.now() - started)
-    const { done: doneBytes, total: totalBytes, elapsedMs, leftMs } = at
-    return { type: 'loading', doneBytes, totalBytes, elapsedMs, leftMs }
-  })
-  const model = unwrapJson<SessionInfo>(result)
-  yield { type: 'loaded', model, elapsedMs: performance.now() - started }
-  return model
-}
-
-async function* save(
+/** The adapter, or the model where every parameter is trained. */
+const resultOf = (
   session: Session,
   config: Config,
-  tokenizer: Tokenizer | null,
-  path: string,
-): AsyncGenerator<TrainEvent> {
-  const whole = config.lora === null
-  const work = workOf()
-  work.begin({ what: 'saving', path, unit: 'bytes', count: countOf(session) })
-  const saving = whole ? session.saveModel(path) : session.saveAdapter(path, config.model_name_or_path)
-  unwrap(yield* watched(work, saving))
-  yield { type: 'saved', what: whole ? 'model' : 'adapter', path }
-  if (tokenizer !== null) {
-    unwrap(await tokenizer.save(path))
-    yield { type: 'saved', what: 'tokenizer', path }
-  }
-  work.begin({ what: 'checking', path, unit: whole ? 'bytes' : 'blocks', count: countOf(session) })
-  const checked = yield* watched(work, session.checkSaved(path))
-  yield { type: 'checked', path, ...unwrapJson<Checked>(checked) }
-}
-
-const countOf = (session: Session) => (): Count => session.progress()
+  { tokenizer, path }: Pick<Result, 'tokenizer' | 'path'>,
+): Result =>
+  config.lora === null
+    ? { what: 'model', path, tokenizer, write: () => session.saveModel(path) }
+    : { what: 'adapter', path, tokenizer, write: () => session.saveAdapter(path, config.model_name_or_path) }
 
 /** Hands events on; once the signal is given, which ends nothing any more, it says what goes on. */
 async function* noticing(
@@ -337,6 +286,3 @@ async function* noticing(
     yield event
   }
 }
-
-const unwrapJson = <T>(result: Parameters<typeof unwrap<{ json: string }>>[0]): T =>
-  JSON.parse(unwrap(result).json) as T

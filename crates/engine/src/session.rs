@@ -6,15 +6,18 @@ use crate::decoder::MicroBatch;
 use crate::decoder::passes::{pass_tokens, passes};
 use crate::error::{Code, Result};
 use crate::families;
+use crate::formats::hf_folder::SHARD_BYTES_MAX;
 use crate::formats::{Described, ModelFiles};
 use crate::four_bit::ScaleBits;
 use crate::generate::{GenerateOptions, generate};
 use crate::machine::{self, DoctorReport};
 use crate::model::adapter::last_names;
 use crate::model::check::{self, Checked};
+use crate::model::quantize::QuantizationOptions;
 use crate::model::quantized_cache::CacheReport;
 use crate::model::{
     self, Given, LoadOptions, Loaded, Method, Model, adapter_files, vocabulary, write,
+    write_quantized,
 };
 use crate::options::{ComputeDtype, EngineOptions, MethodOptions};
 use crate::plan::{Plan, PlanError, plan};
@@ -31,6 +34,8 @@ use std::path::Path;
 pub struct Session {
     files: ModelFiles,
     model: Model,
+    /// What quantised the model; None where nothing did, the files' own quantisation included.
+    quantization: Option<QuantizationOptions>,
     trainer: Trainer,
     signal: Signal,
 }
@@ -81,6 +86,10 @@ pub enum SessionError {
     UnknownIsa { name: String, known: String },
     #[error("there is no adapter to save: the session trains the whole model")]
     NoAdapter,
+    #[error("there is nothing to write in 4 or 8 bits: no weight was quantised")]
+    NotQuantized,
+    #[error("the model's files hold {tensors} weights in {bits} bits already, which stay so")]
+    StoredQuantized { tensors: usize, bits: u8 },
     #[error("the prompt has no token")]
     EmptyPrompt,
     #[error("the handle was not loaded, or is closed")]
@@ -92,7 +101,8 @@ impl SessionError {
         match self {
             Self::UnknownIsa { .. } => Code::Device,
             Self::NoAdapter | Self::NotLoaded => Code::Internal,
-            Self::EmptyPrompt => Code::Config,
+            Self::EmptyPrompt | Self::NotQuantized => Code::Config,
+            Self::StoredQuantized { .. } => Code::ModelFiles,
         }
     }
 
@@ -100,6 +110,12 @@ impl SessionError {
         match self {
             Self::UnknownIsa { known, .. } => format!("It has {known}."),
             Self::NoAdapter => "Save the model instead.".into(),
+            Self::NotQuantized => {
+                "Give load_in_4bit or load_in_8bit, and leave a linear layer to quantise.".into()
+            }
+            Self::StoredQuantized { .. } => {
+                "Use the model as it is, or quantise the one that it was made of.".into()
+            }
             Self::EmptyPrompt => "Give some text.".into(),
             Self::NotLoaded => "Call load first.".into(),
         }
@@ -161,7 +177,9 @@ impl Session {
             fingerprint: files.fingerprint(),
             plan,
         };
-        Ok((Session { files, model, trainer, signal: signal.clone() }, info))
+        let stored = info.stored_quantized.is_some();
+        let quantization = options.quantization.clone().filter(|_| !stored);
+        Ok((Session { files, model, quantization, trainer, signal: signal.clone() }, info))
     }
 
     /// `(done, total)` of the call that runs, or ran last.
@@ -204,15 +222,16 @@ impl Session {
 
     /// Reads back what `save_adapter` or `save_model` wrote and compares it, and its logits, with memory.
     pub fn check_saved(&mut self, dir: &Path) -> Result<Checked> {
-        match self.model.adapter {
-            Some(_) => check::adapter(&mut self.model, dir, &self.signal),
-            None => check::model(&mut self.model, &self.files, dir, &self.signal),
+        match (&self.model.adapter, &self.quantization) {
+            (Some(_), _) => check::adapter(&mut self.model, dir, &self.signal),
+            (None, Some(_)) => check::quantized(&mut self.model, &self.files, dir, &self.signal),
+            (None, None) => check::model(&mut self.model, &self.files, dir, &self.signal),
         }
     }
 
     /// Writes weights and optimizer's state into an unfinished checkpoint. Also after the signal.
     pub fn save_state(&self, dir: &Path, base_model_name: &str) -> Result<()> {
-        let Session { model, files, trainer, signal } = self;
+        let Session { model, files, trainer, signal, .. } = self;
         signal.begin(checkpoint::bytes(model, files, trainer)?);
         checkpoint::save(model, files, trainer, dir, base_model_name, signal)
     }
@@ -227,6 +246,20 @@ impl Session {
         let dtype = write::stored_dtype(&self.files);
         self.signal.begin(write::bytes(&self.model, &self.files, dtype));
         write::write(&self.model, &self.files, dir, &self.signal)
+    }
+
+    /// Writes the model with what was quantised as bitsandbytes saves it. Can be cancelled.
+    pub fn save_quantized(&self, dir: &Path) -> Result<()> {
+        if let Some(layout) = self.files.layouts().next() {
+            let (tensors, bits) = (self.files.layouts().count(), layout.bits());
+            return Err(SessionError::StoredQuantized { tensors, bits }.into());
+        }
+        let is_packed = |linear: &model::Linear| linear.weight.quantized().is_some();
+        let options = self.quantization.as_ref();
+        let options = options.filter(|_| self.model.block_linears().any(is_packed));
+        let options = options.ok_or(SessionError::NotQuantized)?;
+        let place = (dir, SHARD_BYTES_MAX);
+        write_quantized::write(&self.model, &self.files, options, place, &self.signal)
     }
 }
 

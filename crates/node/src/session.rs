@@ -165,6 +165,14 @@ impl Session {
         })
     }
 
+    #[napi(ts_return_type = "Promise<Done | Failed>")]
+    pub fn save_quantized(&self, env: Env, dir: String) -> Result<Object<'static>> {
+        self.worker.call(&env, move |slot| {
+            open(slot)?.save_quantized(&PathBuf::from(dir))?;
+            Ok(Done { done: true })
+        })
+    }
+
     /// JSON of what was compared: what `dir` holds against memory.
     #[napi(ts_return_type = "Promise<Json | Failed>")]
     pub fn check_saved(&self, env: Env, dir: String) -> Result<Object<'static>> {

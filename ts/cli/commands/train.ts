@@ -7,15 +7,13 @@ import { createReport, withReports } from '../../report/index.js'
 import type { InterruptedEvent } from '../../trainer/events.js'
 import { trainWith } from '../../trainer/train.js'
 import { configCommand } from '../command.js'
-import { json } from '../options.js'
+import { eventsJson } from '../options.js'
 
 export const train = configCommand({
   name: 'train',
   summary: 'Fine-tune a model: an adapter where there is a section lora, else all parameters.',
   usage: '[CONFIG.yaml] [--option value …]',
-  options: z.strictObject({
-    json: json.meta({ description: 'Print one JSON object for each event on stdout, and text on stderr.' }),
-  }),
+  options: z.strictObject({ json: eventsJson }),
   run: async ({ resolved, own }, world) => {
     const config = forTraining(resolved)
     const report = createReport({

@@ -1,10 +1,10 @@
 //! Writes a model as a Hugging Face folder: config, generation config, safetensors in shards.
 //!
 //! Tensor by tensor: one tensor is held beside the model, never a second model. The tokenizer's files
-//! are written by its own part into the same `OutFolder`.
+//! are written by its own part into the same `OutFolder`. Knows no code of quantised weights.
 
 use super::dtype::StoredDtype;
-use super::write::{OutFile, OutFolder, bytes_of, header};
+use super::write::{OutFile, OutFolder, TensorHead, bytes_of, header};
 use super::{FormatError, Result};
 use half::{bf16, f16};
 use serde_json::{Value, json};
@@ -23,7 +23,16 @@ pub enum SavedDtype {
 }
 
 impl SavedDtype {
-    fn stored(self) -> StoredDtype {
+    /// The dtype that loses nothing of a tensor: its own, or f32 where it is another than these.
+    pub fn keeping(stored: StoredDtype) -> SavedDtype {
+        match stored {
+            StoredDtype::Bf16 => SavedDtype::Bf16,
+            StoredDtype::F16 => SavedDtype::F16,
+            _ => SavedDtype::F32,
+        }
+    }
+
+    pub fn stored(self) -> StoredDtype {
         match self {
             SavedDtype::F32 => StoredDtype::F32,
             SavedDtype::Bf16 => StoredDtype::Bf16,
@@ -78,26 +87,64 @@ pub fn write_model<E: From<FormatError>>(
     model: &ModelToWrite,
     mut fetch: impl FnMut(&str) -> Result<Vec<f32>, E>,
 ) -> Result<(), E> {
-    folder.write("config.json", &pretty(&written_config(model.config, model.dtype)))?;
-    if let Some(generation_config) = model.generation_config {
-        folder.write("generation_config.json", &pretty(generation_config))?;
+    let configs = (model.config, model.generation_config);
+    write_configs(folder, configs, model.dtype, None)?;
+    let dtype = model.dtype.stored();
+    let tensors: Vec<TensorHead> = model
+        .tensors
+        .iter()
+        .map(|(name, shape)| (name.as_str(), dtype, shape.as_slice()))
+        .collect();
+    // A type of one byte counts the values.
+    let params = tensors.iter().map(|(_, _, shape)| bytes_of(StoredDtype::U8, shape)).sum();
+    write_weights(folder, &tensors, (params, model.max_shard_bytes), |file, i| {
+        let (name, _, shape) = tensors[i];
+        let values = fetch(name)?;
+        assert_eq!(
+            values.len(),
+            shape.iter().product::<usize>(),
+            "`{name}` has the values of its shape"
+        );
+        Ok(write_values(file, &values, model.dtype)?)
+    })
+}
+
+/// Writes `config.json`, with the dtype and the quantisation of the weights, and `generation_config.json`.
+pub fn write_configs(
+    folder: &OutFolder,
+    (config, generation_config): (&Value, Option<&Value>),
+    dtype: SavedDtype,
+    quantization: Option<Value>,
+) -> Result<()> {
+    folder.write("config.json", &pretty(&written_config(config, dtype, quantization)))?;
+    match generation_config {
+        Some(config) => folder.write("generation_config.json", &pretty(config)),
+        None => Ok(()),
     }
-    let shards = shards(model);
+}
+
+/// Writes the weights, in the order that fills the shards, and the index where there are several; `fill`
+/// writes the bytes of the tensor at a place of `tensors`. `params` is what the index says of the model.
+pub fn write_weights<E: From<FormatError>>(
+    folder: &OutFolder,
+    tensors: &[TensorHead],
+    (params, max_shard_bytes): (u64, u64),
+    mut fill: impl FnMut(&mut OutFile, usize) -> Result<(), E>,
+) -> Result<(), E> {
+    let shards = shards(tensors, max_shard_bytes);
     let mut weight_map = BTreeMap::new();
     for (i, shard) in shards.iter().enumerate() {
         let name = match shards.len() {
             1 => "model.safetensors".to_owned(),
             n => format!("model-{:05}-of-{n:05}.safetensors", i + 1),
         };
-        write_shard(folder, &name, model, shard, &mut fetch)?;
-        weight_map.extend(shard.iter().map(|&tensor| (&model.tensors[tensor].0, name.clone())));
+        write_shard(folder, &name, tensors, shard, &mut fill)?;
+        weight_map.extend(shard.iter().map(|&tensor| (tensors[tensor].0, name.clone())));
     }
     if shards.len() > 1 {
-        let count =
-            |dtype| model.tensors.iter().map(|(_, shape)| bytes_of(dtype, shape)).sum::<u64>();
+        let bytes: u64 = tensors.iter().map(|(_, dtype, shape)| bytes_of(*dtype, shape)).sum();
         let index = json!({
-            // A type of one byte counts the values.
-            "metadata": {"total_parameters": count(StoredDtype::U8), "total_size": count(model.dtype.stored())},
+            "metadata": {"total_parameters": params, "total_size": bytes},
             "weight_map": weight_map,
         });
         folder.write("model.safetensors.index.json", &pretty(&index))?;
@@ -112,9 +159,9 @@ pub fn is_weight_file(name: &str) -> bool {
     shard || matches!(name, "model.safetensors" | "model.safetensors.index.json")
 }
 
-/// The config with the dtype that is written, under the keys that it had. Weights are written plain, so
-/// it says nothing of a quantisation.
-fn written_config(config: &Value, dtype: SavedDtype) -> Value {
+/// The config with the dtype that is written, under the keys that it had, and with the quantisation that is:
+/// where weights are written plain, it says nothing of one.
+fn written_config(config: &Value, dtype: SavedDtype, quantization: Option<Value>) -> Value {
     let mut config = config.clone();
     if let Some(map) = config.as_object_mut() {
         let name = dtype.torch_name();
@@ -129,6 +176,7 @@ fn written_config(config: &Value, dtype: SavedDtype) -> Value {
             }
         }
         map.remove("quantization_config");
+        map.extend(quantization.map(|section| ("quantization_config".into(), section)));
     }
     config
 }
@@ -140,15 +188,15 @@ fn pretty(value: &Value) -> Vec<u8> {
 
 /// The tensors of each shard, as `split_torch_state_dict_into_shards` cuts them: filled in order; one
 /// that is larger than a shard stands alone.
-fn shards(model: &ModelToWrite) -> Vec<Vec<usize>> {
+fn shards(tensors: &[TensorHead], max_shard_bytes: u64) -> Vec<Vec<usize>> {
     let (mut shards, mut current, mut current_bytes) = (Vec::new(), Vec::new(), 0);
-    for (i, (_, shape)) in model.tensors.iter().enumerate() {
-        let bytes = bytes_of(model.dtype.stored(), shape);
-        if bytes > model.max_shard_bytes {
+    for (i, (_, dtype, shape)) in tensors.iter().enumerate() {
+        let bytes = bytes_of(*dtype, shape);
+        if bytes > max_shard_bytes {
             shards.push(vec![i]);
             continue;
         }
-        if current_bytes + bytes > model.max_shard_bytes {
+        if current_bytes + bytes > max_shard_bytes {
             shards.push(std::mem::take(&mut current));
             current_bytes = 0;
         }
@@ -164,34 +212,20 @@ fn shards(model: &ModelToWrite) -> Vec<Vec<usize>> {
 fn write_shard<E: From<FormatError>>(
     folder: &OutFolder,
     name: &str,
-    model: &ModelToWrite,
+    tensors: &[TensorHead],
     shard: &[usize],
-    fetch: &mut impl FnMut(&str) -> Result<Vec<f32>, E>,
+    fill: &mut impl FnMut(&mut OutFile, usize) -> Result<(), E>,
 ) -> Result<(), E> {
-    let dtype = model.dtype.stored();
-    let described: Vec<_> = shard
-        .iter()
-        .map(|&i| (model.tensors[i].0.as_str(), dtype, model.tensors[i].1.as_slice()))
-        .collect();
+    let described: Vec<TensorHead> = shard.iter().map(|&i| tensors[i]).collect();
     let (order, header) = header(&described, &BTreeMap::from([("format".into(), "pt".into())]));
     folder.write_with(name, |file| {
         file.write_all(&header)?;
-        for i in order {
-            let (name, _, shape) = described[i];
-            let values = fetch(name)?;
-            assert_eq!(
-                values.len(),
-                shape.iter().product::<usize>(),
-                "`{name}` has the values of its shape"
-            );
-            write_values(file, &values, model.dtype)?;
-        }
-        Ok(())
+        order.into_iter().try_for_each(|i| fill(file, shard[i]))
     })
 }
 
 /// Converts and writes piece by piece.
-fn write_values(file: &mut OutFile, values: &[f32], dtype: SavedDtype) -> Result<()> {
+pub fn write_values(file: &mut OutFile, values: &[f32], dtype: SavedDtype) -> Result<()> {
     const PIECE: usize = 1 << 15;
     let mut bytes = Vec::with_capacity(4 * PIECE);
     for piece in values.chunks(PIECE) {

@@ -21,6 +21,7 @@ pub mod torch;
 pub mod write;
 
 pub use bitsandbytes::{PackedFault, PackedFile, write_packed};
+pub(crate) use bitsandbytes::{Part, parts};
 pub use described::Described;
 pub use dtype::StoredDtype;
 pub use error::FormatError;

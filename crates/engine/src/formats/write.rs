@@ -195,6 +195,9 @@ impl OutFolder {
     }
 }
 
+/// Name, dtype and shape of a tensor to be written.
+pub type TensorHead<'a> = (&'a str, StoredDtype, &'a [usize]);
+
 /// A tensor to be written.
 #[derive(Clone, Copy, Debug)]
 pub struct TensorBytes<'a> {
@@ -212,7 +215,7 @@ pub fn write_safetensors(
     tensors: &[TensorBytes],
     metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
-    let described: Vec<_> = tensors.iter().map(|t| (t.name, t.dtype, t.shape)).collect();
+    let described: Vec<TensorHead> = tensors.iter().map(|t| (t.name, t.dtype, t.shape)).collect();
     let (order, header) = header(&described, metadata);
     file.write_all(&header)?;
     for i in order {
@@ -240,7 +243,7 @@ pub(super) fn order<'a>(tensors: impl Iterator<Item = (&'a str, StoredDtype)>) -
 
 /// The order of the tensors in the file, and the bytes before their data.
 pub(super) fn header(
-    tensors: &[(&str, StoredDtype, &[usize])],
+    tensors: &[TensorHead],
     metadata: &BTreeMap<String, String>,
 ) -> (Vec<usize>, Vec<u8>) {
     let order = order(tensors.iter().map(|(name, dtype, _)| (*name, *dtype)));
@@ -271,6 +274,6 @@ pub(super) fn header(
 }
 
 /// Bytes of a tensor that is in memory, or of a plan for one: the product can't overflow.
-pub(super) fn bytes_of(dtype: StoredDtype, shape: &[usize]) -> u64 {
+pub(crate) fn bytes_of(dtype: StoredDtype, shape: &[usize]) -> u64 {
     shape.iter().map(|&dim| dim as u64).product::<u64>() * dtype.block().1 as u64
 }

@@ -7,7 +7,7 @@
 //! the files is mapped no longer than its turn. Writes nothing.
 
 use super::write::{stored_dtype, written};
-use super::{Block, LoadOptions, Method, Model, NormModule, adapter_files, load};
+use super::{Block, Linear, LoadOptions, Method, Model, NormModule, adapter_files, load};
 use crate::ctx::read;
 use crate::decoder::norms::norm_forward;
 use crate::decoder::{self, Adapters, MicroBatch, attention_spec, block, embed, pass};
@@ -133,6 +133,29 @@ pub fn model(
     verdict("model", dir, logits_apart(model, &disk, &saved, &batch, (dtype, signal))?)
 }
 
+/// The folder `dir` of a model in few bits, quantised from `files`: nothing in it is rounded. `signal` counts the
+/// bytes that are read, and the blocks of the two passes, which add nothing to them that shows.
+pub fn quantized(
+    model: &mut Model,
+    files: &ModelFiles,
+    dir: &Path,
+    signal: &Signal,
+) -> Result<Checked> {
+    let saved = ModelFiles::open(dir).map_err(unreadable)?;
+    let bytes = saved.tensors().iter().map(|t| t.bytes as u64).sum::<u64>();
+    signal.begin(bytes + 2 * model.blocks.len() as u64);
+    for (stored, _) in written(model, files) {
+        let name = model.family.module_name(&stored);
+        compare(model, files, &saved, &name, DType::F32)?;
+        signal.part(saved.info(&name).map_or(0, |info| info.bytes as u64))?;
+    }
+    let frozen = LoadOptions { method: &Method::Frozen, quantization: None, seed: 0 };
+    let mut disk = load(&model.ctx, &saved, frozen, &Signal::default()).map_err(unreadable)?;
+    let batch = probe(model);
+    let [ours, theirs] = [model, &mut disk].map(|side| decoder::logits(side, &batch, signal));
+    verdict("model", dir, deviation(&ours?, &theirs?)?)
+}
+
 fn verdict(what: &'static str, path: &Path, deviation: f64) -> Result<Checked> {
     match deviation <= BOUND {
         true => Ok(Checked { what, largest_deviation: deviation, bound: BOUND }),
@@ -166,13 +189,25 @@ fn compare(
     };
     match model.params.iter().find(|p| p.name == name) {
         Some(param) => read::<f32, _>(&param.value, against)??,
-        None => {
-            against(&source.read_f32(name)?.1)?;
-            source.release(name);
-        }
+        None => match in_memory(model, name) {
+            Some(linear) => against(&linear.weight.with_elements(|memory| memory.to_f32())?)?,
+            None => {
+                against(&source.read_f32(name)?.1)?;
+                source.release(name);
+            }
+        },
     }
     saved.release(name);
     Ok(())
+}
+
+/// The linear of a weight that is not in the files as it is written: in few bits, or with other rows.
+fn in_memory<'a>(model: &'a Model, name: &str) -> Option<&'a Linear> {
+    let resized = model.spec.vocab_size != model.vocabulary.stored_rows;
+    let ends = [&model.embedding, &model.head].into_iter().filter(|_| resized);
+    let packed = model.block_linears().filter(|linear| linear.weight.quantized().is_some());
+    let module = name.strip_suffix(".weight")?;
+    ends.chain(packed).find(|linear| linear.name == module)
 }
 
 /// Whether each value of the file is that of the memory, rounded to `dtype`.

@@ -13,6 +13,7 @@ mod source;
 pub mod verify;
 pub mod vocabulary;
 pub mod write;
+pub mod write_quantized;
 
 pub use error::ModelError;
 pub use load::{Given, LoadOptions, Loaded, Method, load, load_given};

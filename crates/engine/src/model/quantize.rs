@@ -73,7 +73,7 @@ impl QuantizationOptions {
         }
     }
 
-    fn skip_modules(&self) -> &[String] {
+    pub fn skip_modules(&self) -> &[String] {
         match self {
             Self::FourBits { skip_modules, .. } | Self::Int8 { skip_modules } => skip_modules,
         }

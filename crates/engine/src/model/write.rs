@@ -70,7 +70,7 @@ pub(super) fn written(model: &Model, files: &ModelFiles) -> Vec<(String, Vec<usi
 }
 
 /// `config.json` and `generation_config.json` as they are written.
-fn configs(model: &Model, files: &ModelFiles) -> (Value, Option<Value>) {
+pub(super) fn configs(model: &Model, files: &ModelFiles) -> (Value, Option<Value>) {
     let mut config = files.config().clone();
     let mut generation_config = files.generation_config().cloned();
     if let Some(config) = config.as_object_mut() {

@@ -24,7 +24,7 @@ mod write;
 pub use fault::PackedFault;
 pub use file::PackedFile;
 pub(super) use packed::{Packed, fold};
-pub use write::write_packed;
+pub use write::{Part, parts, write_packed};
 
 /// What stands between a weight's name and the kind of its codes.
 const STATE: &str = ".quant_state.bitsandbytes__";

@@ -15,11 +15,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A part of a weight, to be written.
-struct Part<'a> {
-    name: String,
-    dtype: StoredDtype,
-    shape: Vec<usize>,
-    bytes: Cow<'a, [u8]>,
+pub struct Part<'a> {
+    pub name: String,
+    pub dtype: StoredDtype,
+    pub shape: Vec<usize>,
+    pub bytes: Cow<'a, [u8]>,
 }
 
 impl Part<'_> {
@@ -56,7 +56,8 @@ fn checksum(tensors: &[TensorBytes]) -> String {
     hash.finalize().to_hex().to_string()
 }
 
-fn parts<'a>(name: &str, weight: Quantized<'a>) -> Vec<Part<'a>> {
+/// The parts of a weight of this name.
+pub fn parts<'a>(name: &str, weight: Quantized<'a>) -> Vec<Part<'a>> {
     match weight {
         Quantized::FourBits(matrix) => parts_of_blocks(name, matrix),
         Quantized::Int8(matrix) => parts_of_rows(name, matrix).into(),
