@@ -119,14 +119,8 @@ pub fn model(
     let dtype = stored_dtype(files).candle();
     let linears = model.block_linears().chain([&model.head]);
     let probed: u64 = linears.map(|linear| weight_bytes(linear, dtype)).sum::<Result<u64>>()?;
-    signal.begin(saved.tensors().iter().map(|t| t.bytes as u64).sum::<u64>() + probed);
-    for (stored, _) in written(model, files) {
-        let name = model.family.module_name(&stored);
-        compare(model, files, &saved, &name, dtype)?;
-        signal.part(saved.info(&name).map_or(0, |info| info.bytes as u64))?;
-    }
-    let frozen = LoadOptions { method: &Method::Frozen, quantization: None, seed: 0 };
-    let mut disk = load(&model.ctx, &saved, frozen, &Signal::default()).map_err(unreadable)?;
+    signal.begin(bytes_of(&saved) + probed);
+    let mut disk = compared(model, files, &saved, (dtype, signal))?;
     let batch = probe(model);
     model.rope_tables(batch.longest())?;
     disk.rope_tables(batch.longest())?;
@@ -142,18 +136,31 @@ pub fn quantized(
     signal: &Signal,
 ) -> Result<Checked> {
     let saved = ModelFiles::open(dir).map_err(unreadable)?;
-    let bytes = saved.tensors().iter().map(|t| t.bytes as u64).sum::<u64>();
-    signal.begin(bytes + 2 * model.blocks.len() as u64);
-    for (stored, _) in written(model, files) {
-        let name = model.family.module_name(&stored);
-        compare(model, files, &saved, &name, DType::F32)?;
-        signal.part(saved.info(&name).map_or(0, |info| info.bytes as u64))?;
-    }
-    let frozen = LoadOptions { method: &Method::Frozen, quantization: None, seed: 0 };
-    let mut disk = load(&model.ctx, &saved, frozen, &Signal::default()).map_err(unreadable)?;
+    signal.begin(bytes_of(&saved) + 2 * model.blocks.len() as u64);
+    let mut disk = compared(model, files, &saved, (DType::F32, signal))?;
     let batch = probe(model);
     let [ours, theirs] = [model, &mut disk].map(|side| decoder::logits(side, &batch, signal));
     verdict("model", dir, deviation(&ours?, &theirs?)?)
+}
+
+fn bytes_of(saved: &ModelFiles) -> u64 {
+    saved.tensors().iter().map(|t| t.bytes as u64).sum()
+}
+
+/// Compares every tensor that was written, rounded to `dtype`; returns the model on disk. Counts its bytes.
+fn compared(
+    model: &Model,
+    files: &ModelFiles,
+    saved: &ModelFiles,
+    (dtype, signal): (DType, &Signal),
+) -> Result<Model> {
+    for (stored, _) in written(model, files) {
+        let name = model.family.module_name(&stored);
+        compare(model, files, saved, &name, dtype)?;
+        signal.part(saved.info(&name).map_or(0, |info| info.bytes as u64))?;
+    }
+    let frozen = LoadOptions { method: &Method::Frozen, quantization: None, seed: 0 };
+    load(&model.ctx, saved, frozen, &Signal::default()).map_err(unreadable)
 }
 
 fn verdict(what: &'static str, path: &Path, deviation: f64) -> Result<Checked> {
