@@ -77,18 +77,23 @@ export const jsonLines = <T>(text: string): T[] =>
     .filter((line) => line.startsWith('{'))
     .map((line) => JSON.parse(line) as T)
 
-/** Runs a file of `bench/child` and returns the one object that it prints. */
+/** Where bundles of `bench/child` lie: as deep as `ts/native`, beside which they look for the addon. */
+const bundles = join('target', 'bench')
+
+/** Runs a file of `bench/child`, bundled as the installed program is, and returns the one object that it prints. */
 export const runChild = async <T>(
   name: string,
   words: readonly string[],
   env: NodeJS.ProcessEnv = {},
 ): Promise<T> => {
-  const file = join(root, 'bench', 'child', name)
-  const [result] = jsonLines<T>(await outputOf(process.execPath, ['--import=tsx', file, ...words], env))
-  if (result === undefined) throw failed(file, 'it printed no result')
+  const source = join('bench', 'child', `${name}.ts`)
+  await outputOf(process.execPath, [join('scripts', 'bundle.mjs'), source, bundles])
+  const program = join(root, bundles, `${name}.js`)
+  const [result] = jsonLines<T>(await outputOf(process.execPath, [program, ...words], env))
+  if (result === undefined) throw failed(source, 'it printed no result')
   return result
 }
 
 /** Trains in a process of its own and returns what it measured. */
 export const measureTraining = (job: TrainingJob): Promise<TrainingResult> =>
-  runChild('training.ts', [JSON.stringify(job)])
+  runChild('training', [JSON.stringify(job)])

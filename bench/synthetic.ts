@@ -1,4 +1,4 @@
-// `synthetic`: peak memory of a QLoRA step of a model of Llama-7B's shape beside its weights and what is trained.
+// `synthetic`: peak memory of QLoRA steps of a model of Llama-7B's shape beside its weights and what is trained.
 // bench/synthetic is the program, which makes the weights; this file builds, runs and reads it.
 
 import { join } from 'node:path'
@@ -15,7 +15,7 @@ export interface SyntheticStep {
   weight_bytes: number
   /** Adapter, gradients and optimizer's states. */
   trained_bytes: number
-  /** Before the step. */
+  /** Before the first step. */
   load_peak_rss_bytes: number
   peak_rss_bytes: number
   planned_peak_bytes: number
@@ -64,6 +64,6 @@ async function* run({ log }: World): AsyncGenerator<Line> {
 
 export const synthetic: Benchmark = {
   name: 'synthetic',
-  summary: "peak memory of a QLoRA step of Llama-7B's shape, on weights from a seed",
+  summary: "peak memory of QLoRA steps of Llama-7B's shape, on weights from a seed",
   run,
 }

@@ -34,9 +34,9 @@ async function* run({ engine, log }: World): AsyncGenerator<Line> {
   const { threads } = await examine(engine)
   const words = [model, rows, String(repetitions)]
   log('tokenize: one thread')
-  const one = await runChild<TokenizingResult>('tokenizing.ts', words, { RAYON_NUM_THREADS: '1' })
+  const one = await runChild<TokenizingResult>('tokenizing', words, { RAYON_NUM_THREADS: '1' })
   log(`tokenize: ${threads} threads`)
-  const all = await runChild<TokenizingResult>('tokenizing.ts', words)
+  const all = await runChild<TokenizingResult>('tokenizing', words)
   yield* tokenizeLines(all, one, threads)
 }
 
