@@ -61,7 +61,7 @@ export const plainCommand = <Own extends z.ZodObject>(spec: {
 const progressStyleOf = ({ disable_tqdm }: Config): ReportOptions['progressStyle'] =>
   disable_tqdm ? 'hidden' : 'shown'
 
-/** What a command tells its events to; it has been told the notices of the config. */
+/** The report that a command tells its events to; the notices of the config it is told here. */
 export const reportOf = (
   { stdout, stderr }: World,
   resolved: Resolved,
