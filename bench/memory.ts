@@ -69,6 +69,7 @@ const configOf = (
     optim: optim ?? 'adamw_torch',
     gradient_checkpointing: blocks === 'recomputed',
     output_dir: folder,
+    overwrite_output_dir: true,
   }
 }
 

@@ -42,6 +42,20 @@ test('--json: one object per event on stdout, text on stderr', async (t) => {
   t.regex(stderr, /'train_runtime': /)
 })
 
+test('the same command again is refused, with what lies there and what to do', async (t) => {
+  const words = wordsOf()
+  t.is((await runWords(words, recordedEngine().engine)).status, 0)
+  const { status, stderr } = await runWords(words, recordedEngine().engine)
+  t.is(status, 8)
+  const [error = '', hint = ''] = lastLines(stderr, 2)
+  t.regex(
+    error,
+    /^error: the output folder .*out holds a finished run already: adapter_config\.json, tokenizer\.json, /,
+  )
+  t.regex(hint, /^hint: .*empty folder.*--resume_from_checkpoint.*--overwrite_output_dir true/)
+  t.is((await runWords([...words, '--overwrite_output_dir'], recordedEngine().engine)).status, 0)
+})
+
 test('a failure of a step is the last line, with its exit status', async (t) => {
   const { engine } = recordedEngine({ step: () => failed('DIVERGED') })
   const { status, stderr } = await runWords(wordsOf(), engine)

@@ -36,7 +36,7 @@ for (const name of ['bloom-f32', 'mpt-f16', 'llama-bf16']) {
       [],
     )
     const again = words.map((word, at) => (words[at - 1] === '--model_name_or_path' ? out : word))
-    t.is((await runWords([...again, '--lora'], await native())).status, 0)
+    t.is((await runWords([...again, '--lora', '--overwrite_output_dir'], await native())).status, 0)
   })
 }
 

@@ -124,6 +124,9 @@ test('the command says what it did, and what it is refused for', async (t) => {
     t.regex(refused.stderr, message)
     t.false(existsSync(other))
   }
+  const again = await asked(model, out, '--load_in_4bit', 'true', '--overwrite_output_dir', 'true')
+  t.is(again.status, 0, again.stderr)
+  t.regex(again.stdout, /^Checked model in .*out: /m)
 })
 
 test('a signal before the weights are there ends it with nothing left', async (t) => {

@@ -267,7 +267,7 @@ test('a folder that was there before a refusal stays, with what is in it', async
   mkdirSync(join(folder, 'out'))
   writeFileSync(join(folder, 'out', 'kept.txt'), 'kept')
   rmSync(join(model, 'config.json'))
-  t.is((await runWords(words, await native())).status, 4)
+  t.is((await runWords([...words, '--overwrite_output_dir'], await native())).status, 4)
   t.deepEqual(readdirSync(join(folder, 'out')), ['kept.txt'])
 })
 

@@ -53,7 +53,7 @@ test('a cut answer and a single row without a supervised token are counted and s
 
   const words = Object.entries(shortTemplate).flatMap(([name, text]) => [`--template.${name}`, text])
   const { model_name_or_path: model, data_path, output_dir } = config
-  const limits = ['--model_max_length', '30', '--max_steps', '1']
+  const limits = ['--model_max_length', '30', '--max_steps', '1', '--overwrite_output_dir']
   const args = ['--model_name_or_path', model, '--data_path', data_path, '--output_dir', output_dir, '--lora']
   const { status, stdout, stderr } = await program('train', ...args, ...limits, ...words)
   t.is(status, 0, stderr)

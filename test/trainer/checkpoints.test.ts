@@ -72,7 +72,7 @@ test('the oldest go only when the newest is whole, and those after it are the ol
 test('an earlier run in the folder is said, unless it is gone on from', async (t) => {
   const run = { ...base(t), save_strategy: 'steps' as const }
   await collect(recordedEngine().engine, run)
-  const events = await collect(recordedEngine().engine, run)
+  const events = await collect(recordedEngine().engine, { ...run, overwrite_output_dir: true })
   t.regex(ofType(events, 'notice')[0]?.message ?? '', /up to step 3; this run starts anew/)
   const resumed = await collect(recordedEngine().engine, { ...run, resume_from_checkpoint: true })
   t.deepEqual(ofType(resumed, 'notice'), [])
@@ -83,7 +83,7 @@ test('a checkpoint that fails leaves the older ones and nothing half-written', a
   await collect(recordedEngine().engine, { ...run, max_steps: 1 })
   const before = readFileSync(join(run.output_dir, 'checkpoint-1', 'lora_train_state.json'))
   const { engine, asked } = recordedEngine({ saveState: failed('OUTPUT') })
-  const error = await refusal(t, () => collect(engine, run))
+  const error = await refusal(t, () => collect(engine, { ...run, overwrite_output_dir: true }))
   t.is(exitStatus(error.code), 8)
   t.is(asked.calls.at(-1), 'close')
   t.deepEqual(named(run.output_dir), ['checkpoint-1'])
@@ -100,7 +100,7 @@ test('a step that diverges writes no checkpoint, and the last one stays', async 
 })
 
 test('what a kill left behind is gone when the next run starts, and nothing else is', async (t) => {
-  const run = base(t)
+  const run = { ...base(t), overwrite_output_dir: true }
   const uuid = '0b7a3c52-4c1e-4a55-9df7-2f4a1f0f6a11'
   const [left, kept] = [
     [`.checkpoint-3.${uuid}.tmp`, `trainer_state.json.${uuid}.tmp`, 'model.safetensors.tmp-77-0'],

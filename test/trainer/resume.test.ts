@@ -132,7 +132,7 @@ test('options that do not change the result may differ', async (t) => {
 
 test('where the rate does not know the length of the run, it may grow', async (t) => {
   const { run, at } = await finished(t)
-  const constant = { ...run, lr_scheduler_type: 'constant' as const }
+  const constant = { ...run, lr_scheduler_type: 'constant' as const, overwrite_output_dir: true }
   await collect(recordedEngine().engine, constant)
   const { asked, events } = on({ ...constant, num_train_epochs: 2 }, at(3))
   t.is((await events).at(-1)?.type, 'done')

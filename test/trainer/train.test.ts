@@ -295,7 +295,7 @@ test('packing leaves no padding; without it rows are padded and the labels maske
       offsets: Uint32Array.of(0, 2, 5),
     },
   }
-  const values = { ...base(t), per_device_train_batch_size: 2 }
+  const values = { ...base(t), per_device_train_batch_size: 2, overwrite_output_dir: true }
   const batchOf = async (packing: boolean) => {
     const { engine, asked } = recordedEngine()
     await collect(engine, { ...values, packing }, { rows, order: 'as given' })

@@ -1,10 +1,10 @@
 // What a command is: data and one function. Parsing and help follow from the data; nothing here ends the process.
 
 import type { z } from 'zod'
-import { type Config, type Resolved, resolveOwn, resolveWords } from '../config/index.js'
+import { type Config, notices, type Resolved, resolveOwn, resolveWords } from '../config/index.js'
 import type { HubOptions } from '../hub/resolve.js'
 import type { Native } from '../native/contract.js'
-import { createReport, type Output } from '../report/index.js'
+import { createReport, type Output, type Report, type ReportOptions } from '../report/index.js'
 
 /** The world, as a command sees it. `main.ts` makes the real one, tests make their own. */
 export interface World {
@@ -58,14 +58,29 @@ export const plainCommand = <Own extends z.ZodObject>(spec: {
   run: async (words, world) => spec.run(resolveOwn(words, spec.options), world),
 })
 
+const progressStyleOf = ({ disable_tqdm }: Config): ReportOptions['progressStyle'] =>
+  disable_tqdm ? 'hidden' : 'shown'
+
+/** The report that a command tells its events to; the notices of the config it is told here. */
+export const reportOf = (
+  { stdout, stderr }: World,
+  resolved: Resolved,
+  { json }: { json: boolean },
+): Report => {
+  const format = json ? 'json' : 'text'
+  const report = createReport({ stdout, stderr, format, progressStyle: progressStyleOf(resolved.config) })
+  for (const message of notices(resolved)) report({ type: 'notice', message })
+  return report
+}
+
 /** How a command brings a model here that is on the hub: how far that is goes to stderr. */
-export const hubOf = ({ stderr, env }: World, { disable_tqdm }: Config): HubOptions => ({
+export const hubOf = ({ stderr, env }: World, config: Config): HubOptions => ({
   env,
   onEvent: createReport({
     stdout: stderr,
     stderr,
     format: 'text',
-    progressStyle: disable_tqdm ? 'hidden' : 'shown',
+    progressStyle: progressStyleOf(config),
   }),
 })
 

@@ -89,14 +89,7 @@ export const noEffect: ReadonlyMap<string, NoEffect> = new Map<string, NoEffect>
     'use_ipex',
     'optim_target_modules',
   ),
-  ...plain(
-    'the command says what is done',
-    'do_train',
-    'do_eval',
-    'do_predict',
-    'overwrite_output_dir',
-    'overwrite_cache',
-  ),
+  ...plain('the command says what is done', 'do_train', 'do_eval', 'do_predict', 'overwrite_cache'),
   ...plain('the fields that the template names are used', 'remove_unused_columns', 'label_names'),
   ...plain(
     'the evaluation computes the loss alone',

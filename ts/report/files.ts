@@ -9,7 +9,7 @@ import { basename, join, resolve } from 'node:path'
 import type { Config, Resolved } from '../config/index.js'
 import { LoraTrainError } from '../native/errors.js'
 import type { SavedEvent, TrainEvent } from '../trainer/events.js'
-import { makeFolders, writeWhole } from '../trainer/output.js'
+import { makeFolders, reportNames, writeWhole } from '../trainer/output.js'
 import { lossChart } from './chart/loss_chart.js'
 import { png } from './chart/png.js'
 import { svg } from './chart/svg.js'
@@ -23,9 +23,9 @@ import { type EventWriter, newestRun, openEvents, runName, scalarsOf } from './t
 const writeReport = async (folder: string, record: RunRecord): Promise<string[]> => {
   const chart = lossChart(record.history, record.title)
   const contents: [name: string, content: string | Uint8Array][] = [
-    ['loss.svg', svg(chart)],
-    ['loss.png', png(chart)],
-    ['report.html', html(record)],
+    [reportNames.svg, svg(chart)],
+    [reportNames.png, png(chart)],
+    [reportNames.page, html(record)],
   ]
   for (const [name, content] of contents) await writeWhole(join(folder, name), content)
   return contents.map(([name]) => join(folder, name))
@@ -140,7 +140,7 @@ const tensorboard = (config: Config, env: Env): Board => {
 const boardFolder = async (config: Config, env: Env): Promise<string> => {
   const named = config.logging_dir ?? env.TENSORBOARD_LOGGING_DIR
   if (named !== undefined && named !== '') return named.replace(/^~(?=\/|$)/, homedir())
-  const runs = join(config.output_dir ?? '.', 'runs')
+  const runs = join(config.output_dir ?? '.', reportNames.board)
   const goesOn = config.resume_from_checkpoint !== null && config.resume_from_checkpoint !== false
   return (goesOn ? await newestRun(runs) : undefined) ?? join(runs, runName(new Date()))
 }

@@ -46,6 +46,7 @@ const mayDiffer: readonly (keyof Config | 'lora.save_embedding_layers')[] = [
   'logging_dir',
   'disable_tqdm',
   'output_dir',
+  'overwrite_output_dir',
   'adapter_output_dir',
   'save_strategy',
   'save_steps',

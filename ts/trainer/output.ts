@@ -119,3 +119,11 @@ export const outputError = (error: unknown, what: string): LoraTrainError => {
 
 /** Where `trainer_state.json` lies. */
 export const statePath = (outputDir: string): string => join(outputDir, 'trainer_state.json')
+
+/** What a report leaves in an output folder, also of a run that does not end whole. */
+export const reportNames = {
+  svg: 'loss.svg',
+  png: 'loss.png',
+  page: 'report.html',
+  board: 'runs',
+} as const

@@ -1,7 +1,6 @@
 // A model in 4 or 8 bits as a folder that Transformers loads, as an async iterable of events: the model is loaded as a
 // training loads it, written and read back. Never prints, never ends the process.
 
-import { readdir } from 'node:fs/promises'
 import { type Config, engineOptions, missing, namedTokensOf } from '../config/index.js'
 import { openNamedTokenizer } from '../data/tokenizer.js'
 import type { EngineOptions, Native, Plan, Session } from '../native/contract.js'
@@ -10,8 +9,9 @@ import { isCancelled, throwIfCancelled, unlessCancelled } from './cancel.js'
 import { removeLeftovers } from './checkpoints.js'
 import { refuseFull } from './disk.js'
 import type { TrainEvent } from './events.js'
+import { refuseFilled } from './filled.js'
 import { modelNotices } from './model_notices.js'
-import { makeFolders, outputError } from './output.js'
+import { makeFolders } from './output.js'
 import { download, load, save, unwrapJson } from './stages.js'
 
 /**
@@ -27,7 +27,7 @@ export async function* quantizeWith(
 ): AsyncGenerator<TrainEvent> {
   const path = placeOf(config)
   await removeLeftovers(path)
-  await refuseFilled(path)
+  await refuseFilled(path, config)
   const folders = await makeFolders([path])
   let session: Session | undefined
   const cancel = (): void => session?.cancel()
@@ -89,18 +89,4 @@ const placeOf = ({ quantization, output_dir: path }: Config): string => {
   }
   if (path === null) throw missing('output_dir')
   return path
-}
-
-const refuseFilled = async (path: string): Promise<void> => {
-  const names = await readdir(path).catch((error: NodeJS.ErrnoException): string[] => {
-    if (error.code === 'ENOENT') return []
-    throw outputError(error, `the output folder ${path} can't be used`)
-  })
-  if (names.length === 0) return
-  const more = names.length === 1 ? '1 file' : `${names.length} files`
-  throw new LoraTrainError(
-    'OUTPUT',
-    `the output folder ${path} holds ${more} already`,
-    'Choose a folder that is empty or not there yet.',
-  )
 }

@@ -20,6 +20,7 @@ import { type Checkpointing, checkpointingOf, progressOf } from './checkpointing
 import { removeLeftovers } from './checkpoints.js'
 import { refuseFullDisk } from './disk.js'
 import type { DataEvent, Split, TrainEvent } from './events.js'
+import { refuseResults } from './filled.js'
 import { type Progress, progressAt, type RowOrder, trainLoop } from './loop.js'
 import { modelNotices } from './model_notices.js'
 import { makeFolders, statePath, writeWhole } from './output.js'
@@ -58,7 +59,10 @@ export async function* trainWith(
   const { signal, order = 'shuffled' } = options
   const places = placesOf(config)
   let progress = progressAt(0)
-  const folders = await makeFolders([places.outputDir, places.resultDir])
+  const paths = [...new Set([places.outputDir, places.resultDir])]
+  for (const folder of paths) await removeLeftovers(folder)
+  await refuseResults(paths, config)
+  const folders = await makeFolders(paths)
   let session: Session | undefined
   let checkpointing: Checkpointing | undefined
   const cancel = (): void => session?.cancel()
@@ -129,7 +133,6 @@ async function* prepare(
   { signal, order = 'shuffled', rows }: RunOptions,
   places: Places,
 ): AsyncGenerator<TrainEvent, Prepared> {
-  for (const folder of new Set(Object.values(places))) await removeLeftovers(folder)
   const hashing = workOf()
   const beginning = beginningOf(config, places.outputDir, { work: hashing, signal })
   const { checkpoint: begun, notices: said } = yield* watched(hashing, beginning)

@@ -1,10 +1,9 @@
 // `lora-train quantize`: a model in 4 or 8 bits, as a folder that Transformers and `train` read.
 
 import { z } from 'zod'
-import { checkOffered, notices } from '../../config/index.js'
-import { createReport } from '../../report/index.js'
+import { checkOffered } from '../../config/index.js'
 import { quantizeWith } from '../../trainer/quantize.js'
-import { configCommand } from '../command.js'
+import { configCommand, reportOf } from '../command.js'
 import { eventsJson } from '../options.js'
 
 export const quantize = configCommand({
@@ -14,13 +13,7 @@ export const quantize = configCommand({
   options: z.strictObject({ json: eventsJson }),
   run: async ({ resolved, own }, world) => {
     checkOffered(resolved, 'quantizing')
-    const report = createReport({
-      stdout: world.stdout,
-      stderr: world.stderr,
-      format: own.json ? 'json' : 'text',
-      progressStyle: resolved.config.disable_tqdm ? 'hidden' : 'shown',
-    })
-    for (const message of notices(resolved)) report({ type: 'notice', message })
+    const report = reportOf(world, resolved, own)
     const events = quantizeWith(await world.engine(), resolved.config, { signal: world.interruptible() })
     for await (const event of events) report(event)
   },

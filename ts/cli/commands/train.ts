@@ -1,12 +1,12 @@
 // `lora-train train`: runs the trainer and hands its events to the report.
 
 import { z } from 'zod'
-import { forTraining, notices } from '../../config/index.js'
+import { forTraining } from '../../config/index.js'
 import { LoraTrainError } from '../../native/errors.js'
-import { createReport, withReports } from '../../report/index.js'
+import { withReports } from '../../report/index.js'
 import type { InterruptedEvent } from '../../trainer/events.js'
 import { trainWith } from '../../trainer/train.js'
-import { configCommand } from '../command.js'
+import { configCommand, reportOf } from '../command.js'
 import { eventsJson } from '../options.js'
 
 export const train = configCommand({
@@ -16,13 +16,7 @@ export const train = configCommand({
   options: z.strictObject({ json: eventsJson }),
   run: async ({ resolved, own }, world) => {
     const config = forTraining(resolved)
-    const report = createReport({
-      stdout: world.stdout,
-      stderr: world.stderr,
-      format: own.json ? 'json' : 'text',
-      progressStyle: config.disable_tqdm ? 'hidden' : 'shown',
-    })
-    for (const message of notices(resolved)) report({ type: 'notice', message })
+    const report = reportOf(world, resolved, own)
     const engine = await world.engine()
     let interrupted: InterruptedEvent | undefined
     const events = trainWith(engine, config, { signal: world.interruptible() })

@@ -89,6 +89,14 @@ export const savingOptions = {
       ...saving,
       path: true,
     }),
+  overwrite_output_dir: z
+    .boolean()
+    .default(false)
+    .meta({
+      description:
+        'Write also into a folder that holds a finished run or other files: an earlier result is replaced, other files stay.',
+      ...saving,
+    }),
   adapter_output_dir: z
     .string()
     .min(1)

@@ -167,7 +167,7 @@ fn tile_amx<const ROWS: usize>(session: &Session, a: &[u32], b: &[u32], c: Tile)
 /// - Those rows may be written.
 #[inline(always)]
 unsafe fn multiply<const ROWS: usize>(
-    _: &Session,
+    session: &Session,
     a: &[u32],
     b: &[u32],
     out: *mut f32,
@@ -176,12 +176,32 @@ unsafe fn multiply<const ROWS: usize>(
     let steps = b.len() / (TILE * 2 * TILE);
     assert!(steps > 0 && (ROWS == TILE || ROWS == 2 * TILE));
     assert!(a.len() == ROWS * steps * TILE && b.len() == steps * TILE * 2 * TILE);
-    let (a, b) = (a.as_ptr(), b.as_ptr());
-    let (top, stride) = (out, 4 * stride);
-    if ROWS == TILE {
-        // SAFETY: the session proves that the tiles are configured as 16 rows of 64 bytes. Each step
-        // reads 1 KiB of `a` and 2 KiB of `b`, which are that long, as just checked; the stores
-        // write what the caller allows.
+    let product = Product { steps, a: a.as_ptr(), b: b.as_ptr(), out, stride: 4 * stride };
+    // SAFETY: `a` and `b` are as long as `steps` steps read, as just checked; the caller allows the stores.
+    unsafe { if ROWS == TILE { product.one_tile(session) } else { product.two_tiles(session) } }
+}
+
+/// What the assembly of [`multiply`] works on.
+struct Product {
+    /// Steps of 32 elements of k, at least one.
+    steps: usize,
+    a: *const u32,
+    b: *const u32,
+    out: *mut f32,
+    /// Bytes from one row of `out` to the next.
+    stride: usize,
+}
+
+impl Product {
+    /// 16 rows.
+    ///
+    /// # Safety
+    /// - Each step reads 1 KiB of `a` and 2 KiB of `b`.
+    /// - 16 rows of 128 bytes are written at `out`.
+    #[inline(always)]
+    unsafe fn one_tile(self, _: &Session) {
+        // SAFETY: the session proves that the tiles are configured as 16 rows of 64 bytes; for what is
+        // read and written see above.
         unsafe {
             asm!(
                 "tilezero tmm0",
@@ -198,59 +218,67 @@ unsafe fn multiply<const ROWS: usize>(
                 "jnz 2b",
                 "tilestored [{top} + {stride}], tmm0",
                 "tilestored [{top} + {stride} + 64], tmm1",
-                a = inout(reg) a => _,
-                b = inout(reg) b => _,
-                steps = inout(reg) steps => _,
+                a = inout(reg) self.a => _,
+                b = inout(reg) self.b => _,
+                steps = inout(reg) self.steps => _,
                 line = in(reg) 64usize,
                 row = in(reg) 128usize,
-                top = in(reg) top,
-                stride = in(reg) stride,
+                top = in(reg) self.out,
+                stride = in(reg) self.stride,
                 out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
                 options(nostack),
             );
         }
-        return;
     }
-    let low = a.wrapping_add(steps * TILE * TILE);
-    let bottom = out.wrapping_byte_add(TILE * stride);
-    // SAFETY: as above, with the second half of `a` from `low` on, and `bottom` the 17th row.
-    unsafe {
-        asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            "2:",
-            "tileloadd tmm4, [{a} + {line}]",
-            "tileloadd tmm6, [{b} + {row}]",
-            "tileloadd tmm7, [{b} + {row} + 64]",
-            "tileloadd tmm5, [{low} + {line}]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            "add {a}, 1024",
-            "add {low}, 1024",
-            "add {b}, 2048",
-            "dec {steps}",
-            "jnz 2b",
-            "tilestored [{top} + {stride}], tmm0",
-            "tilestored [{top} + {stride} + 64], tmm1",
-            "tilestored [{bottom} + {stride}], tmm2",
-            "tilestored [{bottom} + {stride} + 64], tmm3",
-            a = inout(reg) a => _,
-            low = inout(reg) low => _,
-            b = inout(reg) b => _,
-            steps = inout(reg) steps => _,
-            line = in(reg) 64usize,
-            row = in(reg) 128usize,
-            top = in(reg) top,
-            bottom = in(reg) bottom,
-            stride = in(reg) stride,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack),
-        );
+
+    /// 32 rows.
+    ///
+    /// # Safety
+    /// - Each step reads 1 KiB of `a`, 1 KiB of what follows all steps of that, and 2 KiB of `b`.
+    /// - 32 rows of 128 bytes are written at `out`.
+    #[inline(always)]
+    unsafe fn two_tiles(self, _: &Session) {
+        let low = self.a.wrapping_add(self.steps * TILE * TILE);
+        let bottom = self.out.wrapping_byte_add(TILE * self.stride);
+        // SAFETY: as above, with the second half of `a` from `low` on, and `bottom` the 17th row.
+        unsafe {
+            asm!(
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                "2:",
+                "tileloadd tmm4, [{a} + {line}]",
+                "tileloadd tmm6, [{b} + {row}]",
+                "tileloadd tmm7, [{b} + {row} + 64]",
+                "tileloadd tmm5, [{low} + {line}]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "add {a}, 1024",
+                "add {low}, 1024",
+                "add {b}, 2048",
+                "dec {steps}",
+                "jnz 2b",
+                "tilestored [{top} + {stride}], tmm0",
+                "tilestored [{top} + {stride} + 64], tmm1",
+                "tilestored [{bottom} + {stride}], tmm2",
+                "tilestored [{bottom} + {stride} + 64], tmm3",
+                a = inout(reg) self.a => _,
+                low = inout(reg) low => _,
+                b = inout(reg) self.b => _,
+                steps = inout(reg) self.steps => _,
+                line = in(reg) 64usize,
+                row = in(reg) 128usize,
+                top = in(reg) self.out,
+                bottom = in(reg) bottom,
+                stride = in(reg) self.stride,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack),
+            );
+        }
     }
 }
 
