@@ -14,7 +14,8 @@ import { type Benchmark, figure, type Line, type World } from './figure.js'
 import { pythonOf, root } from './places.js'
 import { jsonLines, outputOf } from './process.js'
 
-const standins = join(root, 'test', 'goldens', 'standins')
+const goldens = join(root, 'test', 'goldens')
+const standins = join(goldens, 'standins')
 const runs = join(root, 'test', 'config', 'runs')
 const bench = 'interop'
 
@@ -250,6 +251,17 @@ async function* grownRun(world: Case): AsyncGenerator<Line> {
   yield* sameTokens(world, 'its tokenizer in AutoTokenizer, with [PAD] as a new token', output)
 }
 
+/** A model whose tokenizer is a `tokenizer.model` alone: what is left of it, beside the adapter. */
+async function* sentencePieceRun(world: Case): AsyncGenerator<Line> {
+  const [base, output] = [join(world.folder, 'sentencepiece'), join(world.folder, 'of-sentencepiece')]
+  cpSync(join(goldens, 'models', 'llama-bias'), base, { recursive: true })
+  cpSync(join(goldens, 'sentencepiece', 'words.model'), join(base, 'tokenizer.model'))
+  written(base, 'tokenizer_config.json', { tokenizer_class: 'LlamaTokenizer', pad_token: '<pad>' })
+  const model = ['--model_name_or_path', base, '--output_dir', output, '--lora', '--max_steps', '1']
+  await trained(world, 'an adapter with a tokenizer.model', ...model, ...data)
+  yield* sameTokens(world, 'its tokenizer in AutoTokenizer, from a tokenizer.model', output)
+}
+
 /** Ways to keep the weights, each with the script that knows it. */
 const packings = [
   ...(['nf4', 'fp4'] as const).flatMap((type) =>
@@ -315,6 +327,7 @@ async function* run(world: World): AsyncGenerator<Line> {
     yield* fullRun(given)
     yield* adapterRun(given)
     yield* grownRun(given)
+    yield* sentencePieceRun(given)
     yield* packedRun(given)
   } finally {
     rmSync(folder, { recursive: true, force: true })

@@ -11,7 +11,7 @@ export const modelOptions = {
     .min(1)
     .meta({
       description:
-        'The model: a Hugging Face folder (config.json, safetensors or pytorch_model.bin, tokenizer.json), a .gguf file, or the id of a model on the hub (org/name).',
+        'The model: a Hugging Face folder (config.json, safetensors or pytorch_model.bin, tokenizer.json or tokenizer.model), a .gguf file, or the id of a model on the hub (org/name).',
       group,
       source: stanfordAlpaca,
       aliases: ['model', 'base_model'],

@@ -15,8 +15,8 @@ pub enum TokenizerError {
     Read { path: PathBuf, source: io::Error },
     #[error("{path}: is longer than {limit} bytes, the limit for {what}")]
     TooLong { path: PathBuf, what: &'static str, limit: u64 },
-    #[error("{path}: the folder has no tokenizer.json; it holds {found}")]
-    NoTokenizer { path: PathBuf, found: String, sentencepiece: bool },
+    #[error("{path}: the folder has neither tokenizer.json nor tokenizer.model; it holds {found}")]
+    NoTokenizer { path: PathBuf, found: String },
     #[error("{path}, line {line}, column {column}: {what}")]
     Json { path: PathBuf, line: usize, column: usize, what: String },
     #[error("{path}: `{key}` is {found}; expected is {expected}")]
@@ -32,12 +32,20 @@ pub enum TokenizerError {
     GgufPre { path: PathBuf, pre: String },
     #[error("{path}: `{key}` has {found} entries for {expected} tokens")]
     GgufLength { path: PathBuf, key: &'static str, found: usize, expected: usize },
-    #[error("{path}: `{key}` is {id}, past the {tokens} tokens of the vocabulary")]
-    GgufId { path: PathBuf, key: &'static str, id: u64, tokens: usize },
-    #[error("{path}: token {id} (`{text}`) {what}")]
-    GgufToken { path: PathBuf, id: usize, text: String, what: &'static str },
     #[error("{path}: merge {index} (`{merge}`) does not join two tokens to a third")]
     GgufMerge { path: PathBuf, index: usize, merge: String },
+
+    #[error("{path}: `{key}` is {id}, past the {tokens} tokens of the vocabulary")]
+    TokenId { path: PathBuf, key: &'static str, id: u64, tokens: usize },
+    #[error("{path}: token {id} (`{text}`) {what}")]
+    Token { path: PathBuf, id: usize, text: String, what: &'static str },
+
+    #[error("{path}, byte {at}: {what}")]
+    SentencePiece { path: PathBuf, at: usize, what: &'static str },
+    #[error("{path}: {what}, so no tokenizer can be built from it")]
+    SentencePieceKind { path: PathBuf, what: String },
+    #[error("{path}: `{text}` is the added token {said}, but gets the id {found}")]
+    AddedId { path: PathBuf, text: String, said: u32, found: String },
     #[error("{path}: can't be written: {source}")]
     Write { path: PathBuf, source: serde_json::Error },
     #[error(transparent)]
@@ -113,17 +121,26 @@ impl TokenizerError {
                 "Check the path's spelling; a model of the hub has to be downloaded first, with `hf download ID --local-dir DIR`."
             }
             Read { .. } => "Check the path and its permissions.",
-            NoTokenizer { sentencepiece: true, .. } => {
-                "A tokenizer.model can't be read yet; save a tokenizer.json with AutoTokenizer.from_pretrained(…).save_pretrained(…)."
+            NoTokenizer { .. } => {
+                "Name a folder with a tokenizer.json or a SentencePiece tokenizer.model, or one .gguf file."
             }
-            NoTokenizer { .. } => "Name a folder with a tokenizer.json, or one .gguf file.",
+            SentencePieceKind { .. } => {
+                "Save a tokenizer.json beside it, with AutoTokenizer.from_pretrained(…).save_pretrained(…)."
+            }
+            AddedId { .. } => {
+                "Give the added tokens the ids behind the vocabulary, one after the other, or take the model's own files."
+            }
             Json { .. } | Key { .. } | Unusable { .. } | TooLong { .. } => {
                 "Correct the file, or download it again."
             }
             GgufModel { .. } | GgufPre { .. } | GgufKey { .. } => {
                 "Take the model's Hugging Face folder, which has a tokenizer.json."
             }
-            GgufLength { .. } | GgufId { .. } | GgufToken { .. } | GgufMerge { .. } => {
+            GgufLength { .. }
+            | GgufMerge { .. }
+            | TokenId { .. }
+            | Token { .. }
+            | SentencePiece { .. } => {
                 "Download the file again; this copy is damaged or was converted wrongly."
             }
             Write { .. } => "Choose another output folder, or free space on the disk.",

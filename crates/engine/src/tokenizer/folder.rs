@@ -1,8 +1,8 @@
 //! Reads the tokenizer of a Hugging Face folder. Never runs code from it or follows a name out of it.
 
-use super::Parts;
 use super::error::{Result, TokenizerError};
 use super::special::Specials;
+use super::{Parts, sentencepiece_folder};
 use crate::formats::{FormatError, is_lfs_pointer, refuse_irregular};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -13,27 +13,57 @@ use tokenizers::Tokenizer;
 
 /// The largest in use, of 262,144 tokens, has 34 MB.
 const TOKENIZER_BYTES_MAX: u64 = 128 << 20;
+/// The largest in use, of 262,144 tokens, has 5 MB.
+const MODEL_BYTES_MAX: u64 = 16 << 20;
 /// The largest in use, with an `added_tokens_decoder` of thousands, has about 1 MB.
 const CONFIG_BYTES_MAX: u64 = 16 << 20;
 /// The largest in use has about 20 KB.
 const TEMPLATE_BYTES_MAX: u64 = 1 << 20;
 
-/// Reads `tokenizer.json` and what stands beside it.
+pub(super) const MODEL_FILE: &str = "tokenizer.model";
+
+/// What stands beside a tokenizer's own file.
+pub(super) struct Beside {
+    pub(super) config_path: PathBuf,
+    pub(super) config: Map<String, Value>,
+    /// `special_tokens_map.json`.
+    pub(super) map: Map<String, Value>,
+    /// By name.
+    pub(super) templates: Vec<(String, String)>,
+}
+
+impl Beside {
+    fn read(folder: &Path) -> Result<Beside> {
+        let config_path = folder.join("tokenizer_config.json");
+        let config = read_object(&config_path)?.unwrap_or_default();
+        let map = read_object(&folder.join("special_tokens_map.json"))?.unwrap_or_default();
+        let templates = match read_text(&folder.join("chat_template.jinja"))? {
+            Some(source) => vec![("default".to_owned(), source)],
+            None => templates_of(&config, &config_path)?,
+        };
+        Ok(Beside { config_path, config, map, templates })
+    }
+
+    pub(super) fn specials(&self) -> Result<Specials> {
+        Specials::read(&self.config, &self.map, &self.config_path)
+    }
+}
+
+/// Reads `tokenizer.json`, or else `tokenizer.model`, and what stands beside it.
 pub(super) fn read(folder: &Path) -> Result<Parts> {
     let path = folder.join("tokenizer.json");
-    let Some(bytes) = read_bytes(&path, TOKENIZER_BYTES_MAX, "a tokenizer.json")? else {
-        return Err(no_tokenizer(folder)?);
-    };
-    let tokenizer = parse_tokenizer(&path, &bytes)?;
-    let config_path = folder.join("tokenizer_config.json");
-    let config = read_object(&config_path)?.unwrap_or_default();
-    let map = read_object(&folder.join("special_tokens_map.json"))?.unwrap_or_default();
-    let specials = Specials::read(&config, &map, &config_path)?;
-    let templates = match read_text(&folder.join("chat_template.jinja"))? {
-        Some(source) => vec![("default".to_owned(), source)],
-        None => templates_of(&config, &config_path)?,
-    };
-    Ok(Parts { tokenizer, specials, templates, config })
+    if let Some(bytes) = read_bytes(&path, TOKENIZER_BYTES_MAX, "a tokenizer.json")? {
+        let tokenizer = parse_tokenizer(&path, &bytes)?;
+        let beside = Beside::read(folder)?;
+        let specials = beside.specials()?;
+        let Beside { config, templates, .. } = beside;
+        return Ok(Parts { tokenizer, specials, templates, config, sentencepiece: None });
+    }
+    let path = folder.join(MODEL_FILE);
+    match read_bytes(&path, MODEL_BYTES_MAX, "a tokenizer.model")? {
+        Some(bytes) => sentencepiece_folder::read(folder, &path, bytes, Beside::read(folder)?),
+        None => Err(no_tokenizer(folder)?),
+    }
 }
 
 /// The one `.gguf` file of a folder, if it holds exactly one.
@@ -123,7 +153,6 @@ fn no_tokenizer(folder: &Path) -> Result<TokenizerError> {
     const NAMED_MAX: usize = 12;
     let mut names = names_in(folder)?;
     names.sort();
-    let sentencepiece = names.iter().any(|name| name == "tokenizer.model");
     let more = names.len().saturating_sub(NAMED_MAX);
     names.truncate(NAMED_MAX);
     let found = match (names.is_empty(), more) {
@@ -131,7 +160,7 @@ fn no_tokenizer(folder: &Path) -> Result<TokenizerError> {
         (false, 0) => names.join(", "),
         (false, more) => format!("{} and {more} more", names.join(", ")),
     };
-    Ok(TokenizerError::NoTokenizer { path: folder.into(), found, sentencepiece })
+    Ok(TokenizerError::NoTokenizer { path: folder.into(), found })
 }
 
 fn names_in(folder: &Path) -> Result<Vec<String>> {
@@ -142,7 +171,7 @@ fn names_in(folder: &Path) -> Result<Vec<String>> {
         .collect()
 }
 
-fn read_object(path: &Path) -> Result<Option<Map<String, Value>>> {
+pub(super) fn read_object(path: &Path) -> Result<Option<Map<String, Value>>> {
     let Some(bytes) = read_bytes(path, CONFIG_BYTES_MAX, "a tokenizer's config")? else {
         return Ok(None);
     };

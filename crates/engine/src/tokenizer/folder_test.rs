@@ -81,11 +81,10 @@ fn the_template_file_goes_before_the_config() {
 fn a_folder_without_tokenizer_json_says_what_is_there() {
     let f = TestFolder::new();
     let error = refused(&f).to_string();
-    assert!(error.ends_with("no tokenizer.json; it holds nothing"), "{error}");
-    f.write("tokenizer.model", "").write("config.json", "{}");
+    assert!(error.ends_with("nor tokenizer.model; it holds nothing"), "{error}");
+    f.write("vocab.txt", "").write("config.json", "{}");
     let error = refused(&f);
-    assert!(error.to_string().ends_with("it holds config.json, tokenizer.model"), "{error}");
-    assert!(error.hint().contains("tokenizer.model can't be read yet"));
+    assert!(error.to_string().ends_with("it holds config.json, vocab.txt"), "{error}");
     let nowhere = TextTokenizer::open(&f.path().join("none")).err().unwrap();
     assert!(matches!(nowhere, TokenizerError::NotFound { .. }));
 }

@@ -7,14 +7,15 @@
 use super::error::{Result, TokenizerError};
 use super::pre_tokenizer::{self, Rule};
 use super::special::Specials;
+use super::surroundings::around;
 use super::{Parts, folder, sentencepiece};
 use crate::formats::gguf::{Gguf, Value};
-use serde_json::{Map, json};
+use serde_json::Map;
 use std::collections::HashSet;
 use std::path::Path;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{AddedToken, PostProcessorWrapper, Tokenizer};
+use tokenizers::{AddedToken, Tokenizer};
 
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
@@ -87,7 +88,7 @@ impl<'a> GgufVocab<'a> {
             let Some(id) = get(key).and_then(Value::as_u64) else { continue };
             let index = usize::try_from(id).ok().filter(|&id| id < tokens.len());
             let past =
-                || TokenizerError::GgufId { path: path.into(), key, id, tokens: tokens.len() };
+                || TokenizerError::TokenId { path: path.into(), key, id, tokens: tokens.len() };
             named.push((name, index.ok_or_else(past)?));
         }
         Ok(GgufVocab {
@@ -161,7 +162,7 @@ fn distinct_tokens(path: &Path, tokens: &[String]) -> Result<Vec<String>> {
     match named.iter().position(|token| !seen.insert(token.as_str())) {
         Some(id) => {
             let text = named[id].clone();
-            Err(TokenizerError::GgufToken { path: path.into(), id, text, what: "is there twice" })
+            Err(TokenizerError::Token { path: path.into(), id, text, what: "is there twice" })
         }
         None => Ok(named),
     }
@@ -177,7 +178,12 @@ pub(super) fn build(vocab: GgufVocab) -> Result<Parts> {
     };
     let add_bos = vocab.add_bos.unwrap_or(add_bos);
     let add_eos = vocab.add_eos.unwrap_or(false);
-    tokenizer.with_post_processor(around(&vocab, add_bos, add_eos)?);
+    let named = |add: bool, name: &str| {
+        let (_, id) = vocab.named.iter().find(|(n, _)| add && *n == name)?;
+        Some((vocab.tokens[*id].as_str(), *id as u32))
+    };
+    let around = around(named(add_bos, "bos_token"), named(add_eos, "eos_token"));
+    tokenizer.with_post_processor(around.map_err(|e| vocab.unusable(e))?);
     let kept =
         vocab.tokens.iter().zip(&vocab.token_types).filter_map(|(token, &kind)| match kind {
             CONTROL => Some(AddedToken::from(token, true)),
@@ -206,6 +212,7 @@ pub(super) fn build(vocab: GgufVocab) -> Result<Parts> {
             .into_iter()
             .collect(),
         config,
+        sentencepiece: None,
     })
 }
 
@@ -228,38 +235,4 @@ fn byte_level(vocab: &GgufVocab) -> Result<(Tokenizer, bool)> {
     tokenizer.with_pre_tokenizer(Some(pre_tokenizer.map_err(|e| vocab.unusable(e))?));
     tokenizer.with_decoder(Some(ByteLevel::default()));
     Ok((tokenizer, add_bos))
-}
-
-/// The post-processor that puts `<bos>` and `<eos>` around a text; None where neither is added or named.
-fn around(vocab: &GgufVocab, add_bos: bool, add_eos: bool) -> Result<Option<PostProcessorWrapper>> {
-    let added = |add: bool, name: &str| {
-        vocab.named.iter().find(|(n, _)| add && *n == name).map(|&(_, id)| id)
-    };
-    let (bos, eos) = (added(add_bos, "bos_token"), added(add_eos, "eos_token"));
-    if bos.is_none() && eos.is_none() {
-        return Ok(None);
-    }
-    let special = |id: usize, type_id: u32| json!({"SpecialToken": {"id": vocab.tokens[id], "type_id": type_id}});
-    let part = |sequence: &str, type_id: u32| {
-        let text = json!({"Sequence": {"id": sequence, "type_id": type_id}});
-        let bos = bos.map(|id| special(id, type_id));
-        let eos = eos.map(|id| special(id, type_id));
-        bos.into_iter().chain([text]).chain(eos).collect::<Vec<_>>()
-    };
-    let tokens: Map<String, serde_json::Value> = bos
-        .into_iter()
-        .chain(eos)
-        .map(|id| {
-            let token = &vocab.tokens[id];
-            (token.clone(), json!({"id": token, "ids": [id], "tokens": [token]}))
-        })
-        .collect();
-    let pair = [part("A", 0), part("B", 1)].concat();
-    let template = json!({
-        "type": "TemplateProcessing",
-        "single": part("A", 0),
-        "pair": pair,
-        "special_tokens": tokens,
-    });
-    serde_json::from_value(template).map(Some).map_err(|e| vocab.unusable(e))
 }

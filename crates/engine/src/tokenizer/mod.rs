@@ -1,8 +1,10 @@
-//! Text to token ids and back: `tokenizer.json`, tokenizers rebuilt from GGUF, chat templates, training rows.
+//! Text to token ids and back: `tokenizer.json`, tokenizers rebuilt from SentencePiece's `tokenizer.model` and from
+//! GGUF, chat templates, training rows.
 //!
 //! The tokenizing itself is the `tokenizers` crate's; here are what surrounds it in a model's folder
 //! and the labels of training rows. Nothing here knows a model, trains, or fetches files.
 
+mod charsmap;
 mod error;
 mod folder;
 mod gguf;
@@ -11,11 +13,16 @@ mod pre_tokenizer;
 mod rows;
 mod save;
 mod sentencepiece;
+mod sentencepiece_file;
+mod sentencepiece_folder;
+mod sentencepiece_written;
 mod special;
+mod surroundings;
 mod template;
 mod texts;
 mod time;
 mod tojson;
+mod wire;
 
 #[cfg(test)]
 mod folder_test;
@@ -27,6 +34,8 @@ mod goldens_test;
 mod new_tokens_test;
 #[cfg(test)]
 mod rows_test;
+#[cfg(test)]
+mod sentencepiece_test;
 #[cfg(test)]
 mod template_test;
 #[cfg(test)]
@@ -53,6 +62,8 @@ pub struct TextTokenizer {
     special: SpecialTokens,
     template: ChatTemplate,
     config: Map<String, Value>,
+    /// The `tokenizer.model` that it was built from, for `save`: llama.cpp's converters want it.
+    sentencepiece: Option<Vec<u8>>,
 }
 
 /// The parts of `tokenizer.json` that tokenizing here goes without, kept for `save`.
@@ -69,11 +80,13 @@ struct Parts {
     /// By name; the one that counts is `default`.
     templates: Vec<(String, String)>,
     config: Map<String, Value>,
+    /// The bytes of `tokenizer.model`, where it was built from that.
+    sentencepiece: Option<Vec<u8>>,
 }
 
 impl TextTokenizer {
-    /// Opens a folder with `tokenizer.json`, or a `.gguf` file (or a folder with exactly one and no
-    /// `tokenizer.json`), whose tokenizer is rebuilt from its metadata.
+    /// Opens a folder with `tokenizer.json`, or else with SentencePiece's `tokenizer.model`, or a `.gguf` file (or a
+    /// folder with exactly one and neither of these), whose tokenizer is rebuilt from its metadata.
     ///
     /// Beside `tokenizer.json` count `tokenizer_config.json`, `special_tokens_map.json` and
     /// `chat_template.jinja`, by the rules of Transformers 5: whether `<bos>` and `<eos>` are added is
@@ -94,7 +107,7 @@ impl TextTokenizer {
     }
 
     fn from_parts(path: &Path, parts: Parts) -> Result<TextTokenizer> {
-        let Parts { mut tokenizer, specials, templates, config } = parts;
+        let Parts { mut tokenizer, specials, templates, config, sentencepiece } = parts;
         let unusable = |what: String| TokenizerError::Unusable { path: path.into(), what };
         specials.add_to(&mut tokenizer).map_err(unusable)?;
         let stored = Stored {
@@ -110,7 +123,7 @@ impl TextTokenizer {
         let special = specials.resolve(&tokenizer);
         let template = ChatTemplate::new(templates, specials.variables());
         let config = specials.written_to(config);
-        Ok(TextTokenizer { tokenizer, stored, special, template, config })
+        Ok(TextTokenizer { tokenizer, stored, special, template, config, sentencepiece })
     }
 
     /// The ids of a text. `add_special_tokens` adds those that the tokenizer puts around every text

@@ -3,6 +3,7 @@
 
 use super::TextTokenizer;
 use super::error::{Result, TokenizerError};
+use super::folder::MODEL_FILE;
 use super::special::NAMES;
 use crate::formats::write::write_atomically;
 use serde::Serialize;
@@ -29,7 +30,7 @@ struct TokenizerFile<'a> {
 
 impl TextTokenizer {
     /// Writes `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json` and, where there is a
-    /// template, `chat_template.jinja` into an existing folder.
+    /// template, `chat_template.jinja` into an existing folder; a `tokenizer.model` that it was read from as it was.
     ///
     /// The template stands in the config too: Transformers before 4.52 read it from there only. Errors: a
     /// file can't be written.
@@ -50,6 +51,9 @@ impl TextTokenizer {
         let (config, map) = (self.saved_config(), self.saved_map());
         write_json(dir, "tokenizer_config.json", &config)?;
         write_json(dir, "special_tokens_map.json", &map)?;
+        if let Some(bytes) = &self.sentencepiece {
+            write_bytes(dir, MODEL_FILE, bytes)?;
+        }
         match self.template.source() {
             Some(source) => write_bytes(dir, "chat_template.jinja", source.as_bytes()),
             None => Ok(()),

@@ -3,6 +3,7 @@
 
 use super::error::{Result, TokenizerError};
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 use std::path::Path;
 use tokenizers::{AddedToken, Tokenizer};
 
@@ -34,6 +35,8 @@ pub(super) struct Specials {
     pub(super) extra: Vec<AddedToken>,
     /// `added_tokens_decoder`, by id.
     pub(super) added: Vec<AddedToken>,
+    /// What the tokenizer's own file says must stay whole. Matched in the text as it stands, whatever the others say.
+    pub(super) pieces: Vec<AddedToken>,
 }
 
 impl Specials {
@@ -86,6 +89,14 @@ impl Specials {
             })
             .collect();
         tokenizer.add_special_tokens(special).map_err(|e| e.to_string())?;
+        let present = tokenizer.get_added_tokens_decoder();
+        let special: HashSet<&str> =
+            present.values().filter(|t| t.special).map(|t| t.content.as_str()).collect();
+        let pieces = self.pieces.iter().cloned().map(|piece| {
+            let is_special = piece.special || special.contains(piece.content.as_str());
+            piece.special(is_special).normalized(false)
+        });
+        tokenizer.add_tokens(pieces).map_err(|e| e.to_string())?;
         Ok(())
     }
 
@@ -102,6 +113,12 @@ impl Specials {
             pad: find("pad_token"),
             unk: find("unk_token"),
         }
+    }
+
+    /// The tokens that are special, by name or without one.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        let named = self.named.iter().map(|(_, token)| token);
+        named.chain(&self.extra).map(|token| token.content.as_str())
     }
 
     /// The named tokens as a chat template sees them.
@@ -166,7 +183,12 @@ fn added_tokens(decoder: &Value, path: &Path) -> Result<Vec<AddedToken>> {
     Ok(tokens.into_iter().map(|(_, token)| token).collect())
 }
 
-fn wrong_key(path: &Path, key: &str, found: &Value, expected: &'static str) -> TokenizerError {
+pub(super) fn wrong_key(
+    path: &Path,
+    key: &str,
+    found: &Value,
+    expected: &'static str,
+) -> TokenizerError {
     let found = match found {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
