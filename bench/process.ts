@@ -80,17 +80,29 @@ export const jsonLines = <T>(text: string): T[] =>
 /** Where bundles of `bench/child` lie: as deep as `ts/native`, beside which they look for the addon. */
 const bundles = join('target', 'bench')
 
-/** Runs a file of `bench/child`, bundled as the installed program is, and returns the one object that it prints. */
+const bundling = new Map<string, Promise<string>>()
+
+/** Bundles a file of `bench/child` as the installed program is, once; returns the path of the bundle. */
+const bundleOf = (name: string): Promise<string> => {
+  const bundle = async (): Promise<string> => {
+    const source = join('bench', 'child', `${name}.ts`)
+    await outputOf(process.execPath, [join('scripts', 'bundle.mjs'), source, bundles])
+    return join(root, bundles, `${name}.js`)
+  }
+  const begun = bundling.get(name) ?? bundle()
+  bundling.set(name, begun)
+  return begun
+}
+
+/** Runs a file of `bench/child` and returns the one object that it prints. */
 export const runChild = async <T>(
   name: string,
   words: readonly string[],
   env: NodeJS.ProcessEnv = {},
 ): Promise<T> => {
-  const source = join('bench', 'child', `${name}.ts`)
-  await outputOf(process.execPath, [join('scripts', 'bundle.mjs'), source, bundles])
-  const program = join(root, bundles, `${name}.js`)
+  const program = await bundleOf(name)
   const [result] = jsonLines<T>(await outputOf(process.execPath, [program, ...words], env))
-  if (result === undefined) throw failed(source, 'it printed no result')
+  if (result === undefined) throw failed(program, 'it printed no result')
   return result
 }
 

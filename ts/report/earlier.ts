@@ -4,6 +4,7 @@ import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { LoraTrainError } from '../native/errors.js'
+import { statePath } from '../trainer/output.js'
 import { type History, historyOf } from './history.js'
 
 /** What is read of the file; all else may be as it likes. */
@@ -18,7 +19,7 @@ const stateBytesMax = 256 * 2 ** 20
 
 /** The state of a run, from `trainer_state.json` in `folder`. Throws `DATA` where it is not one. */
 export const readState = async (folder: string): Promise<StateFile> => {
-  const path = join(folder, 'trainer_state.json')
+  const path = statePath(folder)
   const hint = 'Name a folder in which a run has left its trainer_state.json.'
   const refused = (why: string): LoraTrainError => new LoraTrainError('DATA', `${path}: ${why}`, hint)
   const found = await stat(path).catch(() => null)

@@ -9,7 +9,8 @@ import { basename, join, resolve } from 'node:path'
 import type { Config, Resolved } from '../config/index.js'
 import { LoraTrainError } from '../native/errors.js'
 import type { SavedEvent, TrainEvent } from '../trainer/events.js'
-import { makeFolders, reportNames, writeWhole } from '../trainer/output.js'
+import { makeFolders, reportNames, statePath, writeWhole } from '../trainer/output.js'
+import { goesOn } from '../trainer/resume.js'
 import { lossChart } from './chart/loss_chart.js'
 import { png } from './chart/png.js'
 import { svg } from './chart/svg.js'
@@ -37,7 +38,7 @@ const writeReport = async (folder: string, record: RunRecord): Promise<string[]>
  */
 export const writeReportOf = async (folder: string, outputDir = folder): Promise<string[]> => {
   const places = [folder, ...(await checkpointFolders(folder))]
-  const holding = places.find((place) => existsSync(join(place, 'trainer_state.json'))) ?? folder
+  const holding = places.find((place) => existsSync(statePath(place))) ?? folder
   const record = recordOfState(basename(resolve(folder)), await readState(holding))
   if (record.history.points.length === 0) {
     throw new LoraTrainError('DATA', `${holding}: its log has no loss`, 'Name the folder of another run.')
@@ -141,8 +142,7 @@ const boardFolder = async (config: Config, env: Env): Promise<string> => {
   const named = config.logging_dir ?? env.TENSORBOARD_LOGGING_DIR
   if (named !== undefined && named !== '') return named.replace(/^~(?=\/|$)/, homedir())
   const runs = join(config.output_dir ?? '.', reportNames.board)
-  const goesOn = config.resume_from_checkpoint !== null && config.resume_from_checkpoint !== false
-  return (goesOn ? await newestRun(runs) : undefined) ?? join(runs, runName(new Date()))
+  return (goesOn(config) ? await newestRun(runs) : undefined) ?? join(runs, runName(new Date()))
 }
 
 /** The options, and the model's config where it lies in a folder. */

@@ -8,6 +8,7 @@ import { LoraTrainError } from '../native/errors.js'
 import { trainerStateFile } from './checkpoint_files.js'
 import { checkpointsIn } from './checkpoints.js'
 import { outputError, reportNames } from './output.js'
+import { goesOn } from './resume.js'
 
 const otherwise = 'or replace what is there with --overwrite_output_dir true.'
 
@@ -30,8 +31,7 @@ export type Fillable = Pick<
  * report, TensorBoard's events. A run that goes on from a checkpoint, or that may overwrite, takes any folder.
  */
 export const refuseResults = async (folders: readonly string[], config: Fillable): Promise<void> => {
-  const { overwrite_output_dir: overwrites, resume_from_checkpoint: from } = config
-  if (overwrites || (from !== null && from !== false)) return
+  if (config.overwrite_output_dir || goesOn(config)) return
   const written = [...folders, config.logging_dir ?? '', config.quantized_cache_dir]
   for (const path of folders) {
     const checkpoints = (await checkpointsIn(path)).map((checkpoint) => basename(checkpoint.path))

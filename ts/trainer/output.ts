@@ -5,6 +5,7 @@ import { randomUUID } from 'node:crypto'
 import { access, constants, mkdir, open, rename, rm, rmdir, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { LoraTrainError } from '../native/errors.js'
+import { trainerStateFile } from './checkpoint_files.js'
 
 /** The folders that were made for a run. */
 export interface MadeFolders {
@@ -118,7 +119,7 @@ export const outputError = (error: unknown, what: string): LoraTrainError => {
 }
 
 /** Where `trainer_state.json` lies. */
-export const statePath = (outputDir: string): string => join(outputDir, 'trainer_state.json')
+export const statePath = (outputDir: string): string => join(outputDir, trainerStateFile)
 
 /** What a report leaves in an output folder, also of a run that does not end whole. */
 export const reportNames = {

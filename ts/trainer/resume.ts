@@ -14,13 +14,18 @@ export interface Beginning {
   notices: string[]
 }
 
+type Resuming = Pick<Config, 'resume_from_checkpoint'>
+
+/** Whether a run begins at a checkpoint. */
+export const goesOn = ({ resume_from_checkpoint: from }: Resuming): boolean => from !== null && from !== false
+
 /**
  * Finds the checkpoint: the folder that is named, or the newest whole one of `outputDir`.
  *
  * Throws `CONFIG` where there is none, and `MODEL_FILES` where the named one, or every one, is damaged.
  */
 export const beginningOf = async (
-  { resume_from_checkpoint: from }: Pick<Config, 'resume_from_checkpoint'>,
+  { resume_from_checkpoint: from }: Resuming,
   outputDir: string,
   options: ReadOptions = {},
 ): Promise<Beginning> => {
