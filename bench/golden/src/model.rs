@@ -5,7 +5,7 @@ use crate::report::{Report, relative, relative_l2};
 use crate::tensors::Expected;
 use crate::{Error, read_json, tolerance};
 use engine::ctx::{Ctx, Precision, read};
-use engine::decoder::{self, MicroBatch};
+use engine::decoder::{self, MicroBatch, Recomputation};
 use engine::formats::ModelFiles;
 use engine::model::quantize::{QuantType, QuantizationOptions};
 use engine::model::{self, LoadOptions, Method, Model};
@@ -151,7 +151,7 @@ impl Golden<'_> {
         loss_key: &str,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let trainer = Trainer::new(model, &optimizer(), 0, 0)?;
+        let trainer = Trainer::new(model, &optimizer(), 0, Recomputation::default())?;
         let wanted_loss = self.number(loss_key)?;
         let mut losses = vec![];
         for (name, batch) in [("padded", &self.batch.padded), ("ragged", &self.batch.ragged)] {
@@ -182,7 +182,7 @@ impl Golden<'_> {
     /// The loss before each of the AdamW steps, with every second block recomputed to prove that
     /// recomputation changes nothing.
     fn trajectory(&self, model: &mut Model, kind: &str, report: &mut Report) -> Result<(), Error> {
-        let recomputed = model.blocks.len() / 2;
+        let recomputed = Recomputation { blocks: model.blocks.len() / 2, keeps_attention: true };
         let mut trainer = Trainer::new(model, &optimizer(), 0, recomputed)?;
         let key = format!("{kind}_adamw_losses");
         let mut deviations = vec![];

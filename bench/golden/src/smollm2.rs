@@ -5,7 +5,7 @@ use crate::model::targets_in_nf4;
 use crate::report::{Report, relative};
 use crate::{Error, read_json, tolerance};
 use engine::ctx::{Ctx, Precision};
-use engine::decoder::MicroBatch;
+use engine::decoder::{MicroBatch, Recomputation};
 use engine::formats::ModelFiles;
 use engine::generate::{GenerateOptions, generate};
 use engine::model::{self, LoadOptions, Method, Model};
@@ -127,7 +127,8 @@ fn norms(
     wanted: &Wanted,
     report: &mut Report,
 ) -> Result<(), Error> {
-    let trainer = Trainer::new(model, &optimizer(), 0, model.blocks.len())?;
+    let again = Recomputation { blocks: model.blocks.len(), keeps_attention: false };
+    let trainer = Trainer::new(model, &optimizer(), 0, again)?;
     let (loss, _) = trainer.gradients(model, std::slice::from_ref(batch), &Signal::default())?;
     let total = trainer.grad_norm(model)?;
     report.add(
@@ -156,7 +157,7 @@ fn trajectory(
     wanted: &[f64],
     report: &mut Report,
 ) -> Result<(), Error> {
-    let mut trainer = Trainer::new(model, &optimizer(), 0, 0)?;
+    let mut trainer = Trainer::new(model, &optimizer(), 0, Recomputation::default())?;
     let mut deviations = vec![];
     for (i, want) in wanted.iter().enumerate() {
         let step =

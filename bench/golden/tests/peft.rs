@@ -2,7 +2,7 @@
 //! `PEER_PYTHON` names a Python with torch, transformers and peft.
 
 use engine::ctx::{Ctx, Precision, read};
-use engine::decoder;
+use engine::decoder::{self, Recomputation};
 use engine::formats::ModelFiles;
 use engine::formats::peft::{Bias, Modules};
 use engine::model::adapter::LoraOptions;
@@ -66,7 +66,8 @@ fn train_and_save(base: &Path, out: &Path, batch: &Batch) -> Vec<f32> {
     let load = LoadOptions { method: &lora, quantization: None, seed: 1 };
     let mut model = model::load(&Ctx::cpu(Precision::F32), &files, load, &Signal::default())
         .expect("the model loads");
-    let mut trainer = Trainer::new(&model, &options, 1, 0).expect("a trainer");
+    let mut trainer =
+        Trainer::new(&model, &options, 1, Recomputation::default()).expect("a trainer");
     for _ in 0..3 {
         let micros = std::slice::from_ref(&batch.ragged);
         trainer.step(&mut model, micros, 1e-2, &Signal::default()).expect("a step");

@@ -91,7 +91,7 @@ fn measure(blocks: usize) -> engine::Result<Value> {
     let load =
         LoadOptions { method: &method, quantization: options.quantization.as_ref(), seed: SEED };
     let mut model = model::load(&ctx, &source, load, &signal)?;
-    let mut trainer = Trainer::new(&model, &options.optimizer, SEED, blocks)?;
+    let mut trainer = Trainer::new(&model, &options.optimizer, SEED, plan.recomputation())?;
     let load_s = start.elapsed().as_secs_f64();
     let load_peak_bytes = peak_rss_bytes();
 

@@ -154,9 +154,8 @@ impl Session {
         if let Some(tensors) = adapter {
             adapter_files::load_into(&mut model, &tensors)?;
         }
-        let blocks = plan.recomputed_blocks;
-        let mut trainer =
-            Trainer::watched(&model, &options.optimizer, (options.seed, blocks), signal)?;
+        let seeded = (options.seed, plan.recomputation());
+        let mut trainer = Trainer::watched(&model, &options.optimizer, seeded, signal)?;
         trainer.pass_tokens = pass_tokens(options.plan.seq_length, options.plan.micro_batch);
         let linears: Vec<String> =
             model.block_linears().map(|linear| linear.name.clone()).collect();

@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::ctx::write;
 use crate::decoder::passes::{PASS_TOKENS, passes};
-use crate::decoder::{self, MicroBatch, StepKey, Training};
+use crate::decoder::{self, MicroBatch, Recomputation, StepKey, Training};
 use crate::error::Code;
 use crate::model::Model;
 use crate::ops::elementwise;
@@ -49,8 +49,7 @@ impl TrainError {
 pub struct Trainer {
     pub optimizer: Optimizer,
     pub seed: u64,
-    /// Blocks that backward computes again from their input.
-    pub recomputed_blocks: usize,
+    pub recomputation: Recomputation,
     /// Tokens of a pass at most.
     pub pass_tokens: usize,
     /// Steps taken so far.
@@ -73,20 +72,20 @@ impl Trainer {
         model: &Model,
         options: &OptimizerOptions,
         seed: u64,
-        recomputed_blocks: usize,
+        recomputation: Recomputation,
     ) -> Result<Trainer> {
-        Trainer::watched(model, options, (seed, recomputed_blocks), &Signal::default())
+        Trainer::watched(model, options, (seed, recomputation), &Signal::default())
     }
 
     /// The same; `signal` counts the bytes of a file for the optimizer's state, and can stop between them.
     pub fn watched(
         model: &Model,
         options: &OptimizerOptions,
-        (seed, recomputed_blocks): (u64, usize),
+        (seed, recomputation): (u64, Recomputation),
         signal: &Signal,
     ) -> Result<Trainer> {
         let optimizer = Optimizer::new(model, options, signal)?;
-        Ok(Trainer { optimizer, seed, recomputed_blocks, pass_tokens: PASS_TOKENS, step: 0 })
+        Ok(Trainer { optimizer, seed, recomputation, pass_tokens: PASS_TOKENS, step: 0 })
     }
 
     /// Takes one step at `learning_rate`.
@@ -131,7 +130,7 @@ impl Trainer {
             let run = Training {
                 dloss: (1.0 / supervised as f64) as f32,
                 key: StepKey { seed: self.seed, step, pass: pass as u32 },
-                recomputed_blocks: self.recomputed_blocks,
+                recomputation: self.recomputation,
                 signal,
             };
             loss_sum += decoder::loss_and_grads(model, batch, &run)?;

@@ -4,7 +4,7 @@
 use engine::Code;
 use engine::checkpoint::{load, save};
 use engine::ctx::{Ctx, Precision, read};
-use engine::decoder::MicroBatch;
+use engine::decoder::{MicroBatch, Recomputation};
 use engine::formats::safetensors::SafetensorsFile;
 use engine::formats::write::{TensorBytes, write_atomically, write_safetensors};
 use engine::formats::{ModelFiles, StoredDtype};
@@ -60,7 +60,8 @@ impl Run {
             ..OptimizerOptions::adamw()
         };
         // Dropout follows from this seed and the step, so both runs have the same.
-        let trainer = Trainer::new(&model, &options, 7, 0).expect("a trainer");
+        let trainer =
+            Trainer::new(&model, &options, 7, Recomputation::default()).expect("a trainer");
         Run { model, trainer, files }
     }
 

@@ -2,7 +2,7 @@
 //! recomputed blocks, packed and padded alike; and another seed gives others.
 
 use engine::ctx::{Ctx, Precision, read};
-use engine::decoder::MicroBatch;
+use engine::decoder::{MicroBatch, Recomputation};
 use engine::formats::ModelFiles;
 use engine::formats::peft::{Bias, Modules};
 use engine::model::adapter::LoraOptions;
@@ -21,7 +21,7 @@ fn run(
     base: &Base,
     (kind, paged): (Kind, bool),
     threads: usize,
-    recomputed_blocks: usize,
+    recomputation: Recomputation,
     seed: u64,
 ) -> Vec<u64> {
     // Both have tensors on either side of the 4,096 values from which on state has 8 bits.
@@ -34,8 +34,7 @@ fn run(
         let load = LoadOptions { method: &base.0, quantization: base.1.as_ref(), seed };
         let mut model = model::load(&ctx, &files, load, &Signal::default()).expect("a model");
         let options = optimizer(kind, paged);
-        let mut trainer =
-            Trainer::new(&model, &options, seed, recomputed_blocks).expect("a trainer");
+        let mut trainer = Trainer::new(&model, &options, seed, recomputation).expect("a trainer");
         let mut bits = vec![];
         for step in 0..4 {
             let micros = [batch(step, 90), batch(step + 7, 41)];
@@ -92,6 +91,8 @@ fn in_4_bits(quant_type: QuantType) -> QuantizationOptions {
     }
 }
 
+/// Every block keeps all.
+const NONE: Recomputation = Recomputation { blocks: 0, keeps_attention: false };
 const ADAMW: (Kind, bool) = (Kind::Adamw, false);
 
 #[test]
@@ -101,12 +102,15 @@ fn bits_are_the_same_for_any_threads_and_any_recomputation() {
     let int8 = (lora(), Some(QuantizationOptions::Int8 { skip_modules: vec![] }));
     for base in [(Method::Full, None), (lora(), None), int8].into_iter().chain(quantised) {
         for optimizer in [ADAMW].into_iter().chain(others) {
-            let want = run(&base, optimizer, 1, 0, 7);
-            let same = |threads, recomputed| run(&base, optimizer, threads, recomputed, 7) == want;
-            assert!(same(1, 0), "the same run twice, {optimizer:?}");
-            assert!(same(2, 0), "two threads, {optimizer:?}");
-            assert!(same(3, 1), "three threads, one block recomputed, {optimizer:?}");
-            assert!(same(2, 99), "every block recomputed, {optimizer:?}");
+            let want = run(&base, optimizer, 1, NONE, 7);
+            let same =
+                |threads, recomputation| run(&base, optimizer, threads, recomputation, 7) == want;
+            let again = |blocks, keeps_attention| Recomputation { blocks, keeps_attention };
+            assert!(same(1, NONE), "the same run twice, {optimizer:?}");
+            assert!(same(2, NONE), "two threads, {optimizer:?}");
+            assert!(same(3, again(1, false)), "three threads, one block recomputed, {optimizer:?}");
+            assert!(same(2, again(99, false)), "every block recomputed, {optimizer:?}");
+            assert!(same(2, again(99, true)), "all but attention, {optimizer:?}");
         }
     }
 }
@@ -116,7 +120,7 @@ fn where_the_state_lies_changes_no_bit() {
     for kind in [Kind::Adamw, Kind::Adamw32bit, Kind::Adamw8bit] {
         let base = (Method::Full, None);
         assert!(
-            run(&base, (kind, true), 2, 0, 7) == run(&base, (kind, false), 2, 0, 7),
+            run(&base, (kind, true), 2, NONE, 7) == run(&base, (kind, false), 2, NONE, 7),
             "{kind:?}"
         );
     }
@@ -130,7 +134,7 @@ fn what_a_buffer_held_before_changes_no_bit() {
     let quantization = in_4_bits(QuantType::Nf4);
     let load = LoadOptions { method: &lora(), quantization: Some(&quantization), seed: 7 };
     let mut model = model::load(&ctx, &files, load, &Signal::default()).expect("a model");
-    let trainer = Trainer::new(&model, &optimizer(Kind::Adamw, false), 7, 0).expect("a trainer");
+    let trainer = Trainer::new(&model, &optimizer(Kind::Adamw, false), 7, NONE).expect("a trainer");
     let mut gradients = |tokens| {
         let (loss, _) = trainer
             .gradients(&mut model, &[batch(1, tokens)], &Signal::default())
@@ -149,5 +153,5 @@ fn what_a_buffer_held_before_changes_no_bit() {
 
 #[test]
 fn another_seed_gives_other_first_values_and_other_dropout() {
-    assert!(run(&(lora(), None), ADAMW, 1, 0, 7) != run(&(lora(), None), ADAMW, 1, 0, 8));
+    assert!(run(&(lora(), None), ADAMW, 1, NONE, 7) != run(&(lora(), None), ADAMW, 1, NONE, 8));
 }

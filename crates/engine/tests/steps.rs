@@ -1,7 +1,7 @@
 //! What a step does when it can't be taken: it says why, and changes nothing.
 
 use engine::ctx::{Ctx, Precision, read, write};
-use engine::decoder::MicroBatch;
+use engine::decoder::{MicroBatch, Recomputation};
 use engine::formats::ModelFiles;
 use engine::model::{self, LoadOptions, Method, Model};
 use engine::optimizer::OptimizerOptions;
@@ -17,7 +17,7 @@ fn open() -> (Model, Trainer) {
     let load = LoadOptions { method: &Method::Full, quantization: None, seed: 1 };
     let model = model::load(&ctx, &files, load, &Signal::default()).expect("a model");
     let options = OptimizerOptions::adamw();
-    let trainer = Trainer::new(&model, &options, 1, 0).expect("a trainer");
+    let trainer = Trainer::new(&model, &options, 1, Recomputation::default()).expect("a trainer");
     (model, trainer)
 }
 

@@ -12,8 +12,8 @@
 use super::Pass;
 use super::linears::*;
 use super::norms::*;
+use super::saved::{Attended, LoraSaved, Projected, Saved};
 use crate::Result;
-use crate::ctx::Ctx;
 use crate::generate::LayerCache;
 use crate::model::{Block, Linear, NormModule};
 use crate::ops::rope::Direction;
@@ -21,72 +21,6 @@ use crate::ops::{activation, attention, elementwise, qkv, rope};
 use crate::spec::{Mlp, QkvLayout, Residual};
 use candle_core::{DType, Tensor};
 use std::slice::from_ref;
-
-/// What `backward` needs besides the block's input. What costs little for its bytes, the outputs of the
-/// norms and of the activation, is computed again once [`Saved::thin`] gave it up.
-pub struct Saved {
-    n1: Option<Tensor>,
-    norm1: NormSaved,
-    qkv: Projected,
-    attn: Tensor,
-    attention: Option<attention::Saved>,
-    /// The input of `norm2`; equal to the block's input where the layout is parallel.
-    h: Option<Tensor>,
-    n2: Option<Tensor>,
-    norm2: Option<NormSaved>,
-    gate: Option<Tensor>,
-    up: Tensor,
-    m: Option<Tensor>,
-    /// Of the linears' adapters.
-    lora: LoraSaved,
-}
-
-impl Saved {
-    /// Gives up what is read long before it is needed again and costs little to compute again.
-    pub fn thin(&mut self, ctx: &Ctx) {
-        let cheap = [self.n1.take(), self.n2.take(), self.m.take()];
-        cheap.into_iter().flatten().for_each(|x| ctx.recycle([x]));
-    }
-
-    /// With what the end of a block adds.
-    fn whole(mut self, h: Tensor, m: Tensor, down: GroupSaved, residual: Residual) -> Saved {
-        self.h = (residual == Residual::Sequential).then_some(h);
-        self.m = Some(m);
-        self.lora.down = down;
-        self
-    }
-
-    /// Gives its memory to the next tensors.
-    pub fn recycle(mut self, ctx: &Ctx) {
-        self.thin(ctx);
-        let Projected { q, k, v, unclamped, unnormed } = self.qkv;
-        ctx.recycle([q, k, v, self.attn, self.up]);
-        let unnormed = unnormed.into_iter().flatten().map(|(x, _)| x);
-        let rest = [self.h, self.gate].into_iter().flatten().chain(unclamped).chain(unnormed);
-        rest.for_each(|x| ctx.recycle([x]));
-        let LoraSaved { qkv, o, mlp, down } = self.lora;
-        [qkv, o, mlp, down].into_iter().for_each(|saved| saved.recycle(ctx));
-    }
-}
-
-/// Of the linears that read n1 as q, k, v; of o; of those that read the MLP's input; of down.
-struct LoraSaved {
-    qkv: GroupSaved,
-    o: GroupSaved,
-    mlp: GroupSaved,
-    down: GroupSaved,
-}
-
-/// q, k and v as attention takes them, and what lies before.
-struct Projected {
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    /// The projections before they were clamped.
-    unclamped: Vec<Tensor>,
-    /// q and k before their norms, with what those saved.
-    unnormed: Option<[(Tensor, NormSaved); 2]>,
-}
 
 /// Returns `y`. With a cache, the tokens continue the one sequence whose keys and values it holds.
 pub fn forward(
@@ -96,17 +30,34 @@ pub fn forward(
     cache: Option<&mut LayerCache>,
 ) -> Result<(Tensor, Saved)> {
     let Pass { ctx, adapters, .. } = *pass;
-    let (h, m, saved) = up_to_down(pass, block, x, cache)?;
+    let attend = cache.map_or(Attend::Each, Attend::Cache);
+    let (h, m, saved) = up_to_down(pass, block, x, attend)?;
     let (y, down) = linear_forward(ctx, &block.down, &m, adapters)?;
     elementwise::add_assign(ctx, &y, &h)?;
     Ok((y, saved.whole(h, m, down, pass.spec.residual)))
 }
 
-/// What [`forward`] saves, computed again: all but the block's output.
-pub fn recompute(pass: &Pass, block: &Block, x: &Tensor) -> Result<Saved> {
-    let (h, m, saved) = up_to_down(pass, block, x, None)?;
+/// What [`forward`] saves, computed again: all but the block's output, and what attention made if that was kept.
+pub fn recompute(
+    pass: &Pass,
+    block: &Block,
+    x: &Tensor,
+    attended: Option<Attended>,
+) -> Result<Saved> {
+    let attend = attended.map_or(Attend::Each, Attend::Made);
+    let (h, m, saved) = up_to_down(pass, block, x, attend)?;
     let down = group_inner(pass.ctx, &[&block.down], &m, pass.adapters)?;
     Ok(saved.whole(h, m, down, pass.spec.residual))
+}
+
+/// What a pass's tokens attend to.
+enum Attend<'a> {
+    /// Those of their own sequence in the pass.
+    Each,
+    /// Those that it holds, and each other.
+    Cache(&'a mut LayerCache),
+    /// They have attended before.
+    Made(Attended),
 }
 
 /// Returns h, m and what else is saved.
@@ -114,26 +65,28 @@ fn up_to_down(
     pass: &Pass,
     block: &Block,
     x: &Tensor,
-    cache: Option<&mut LayerCache>,
+    attend: Attend,
 ) -> Result<(Tensor, Tensor, Saved)> {
     let Pass { ctx, spec, adapters, .. } = *pass;
     let dtype = ctx.activation_dtype();
     let (n1, norm1) = norm_forward(ctx, spec.norm, &block.attention_norm, x, dtype)?;
     // A cache holds f32.
-    let qkv_dtype = if cache.is_some() { DType::F32 } else { dtype };
+    let qkv_dtype = if matches!(attend, Attend::Cache(_)) { DType::F32 } else { dtype };
     let (qkv, lora_qkv) = project(pass, block, &n1, qkv_dtype)?;
-    let (attn, attention) = match cache {
-        None => {
+    let attended = match attend {
+        Attend::Each => {
             let (out, saved) =
                 attention::forward(ctx, pass.attention, &qkv.q, &qkv.k, &qkv.v, pass.seq_starts)?;
-            (out, Some(saved))
+            Attended { out, saved: Some(saved) }
         }
-        Some(cache) => {
+        Attend::Cache(cache) => {
             let (k, v) = cache.extended(&qkv.k, &qkv.v)?;
-            (attention::decode(ctx, pass.attention, &qkv.q, &k, &v)?, None)
+            let out = attention::decode(ctx, pass.attention, &qkv.q, &k, &v)?;
+            Attended { out, saved: None }
         }
+        Attend::Made(attended) => attended,
     };
-    let (o, lora_o) = linear_forward(ctx, &block.o, &attn, adapters)?;
+    let (o, lora_o) = linear_forward(ctx, &block.o, &attended.out, adapters)?;
     elementwise::add_assign(ctx, &o, x)?;
     let h = o;
     let (n2, norm2) = match (&block.mlp_norm, spec.residual) {
@@ -149,20 +102,8 @@ fn up_to_down(
     let m = activate(pass, gate.as_ref(), &up)?;
     let down = GroupSaved::default();
     let lora = LoraSaved { qkv: lora_qkv, o: lora_o, mlp: lora_mlp, down };
-    let saved = Saved {
-        n1: Some(n1),
-        norm1,
-        qkv,
-        attn,
-        attention,
-        h: None,
-        n2,
-        norm2,
-        gate,
-        up,
-        m: None,
-        lora,
-    };
+    let saved =
+        Saved { n1: Some(n1), norm1, qkv, attended, h: None, n2, norm2, gate, up, m: None, lora };
     Ok((h, m, saved))
 }
 
@@ -234,10 +175,11 @@ fn attention_backward(
 ) -> Result<(Tensor, Tensor, Tensor)> {
     let Pass { ctx, adapters, .. } = *pass;
     let mut dattn = None;
-    let inputs = (&saved.attn, &saved.lora.o);
+    let Attended { out, saved: attention_saved } = &saved.attended;
+    let inputs = (out, &saved.lora.o);
     group_backward(ctx, &[&block.o], from_ref(do_), inputs, adapters, Some(&mut dattn))?;
     let dattn = dattn.expect("asked for");
-    let attention_saved = saved.attention.as_ref().expect("backward of a pass without a cache");
+    let attention_saved = attention_saved.as_ref().expect("backward of a pass without a cache");
     let Projected { q, k, v, .. } = &saved.qkv;
     let dqkv = attention::backward(
         ctx,
@@ -246,7 +188,7 @@ fn attention_backward(
         q,
         k,
         v,
-        &saved.attn,
+        out,
         attention_saved,
         pass.seq_starts,
     )?;

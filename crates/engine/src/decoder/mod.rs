@@ -8,9 +8,11 @@ pub mod block;
 pub mod linears;
 pub mod norms;
 pub mod passes;
+pub mod saved;
 
 pub use batch::MicroBatch;
 pub use linears::{Adapters, StepKey};
+pub use saved::Recomputation;
 
 use crate::Result;
 use crate::ctx::Ctx;
@@ -26,6 +28,7 @@ use crate::weight::Weight;
 use block::Want;
 use candle_core::{DType, Tensor};
 use norms::{NormSaved, norm_backward, norm_forward};
+use saved::{Attended, Saved};
 
 /// What all blocks of one pass share.
 #[derive(Clone, Copy)]
@@ -44,9 +47,15 @@ pub struct Training<'a> {
     /// 1 / supervised tokens of the whole step.
     pub dloss: f32,
     pub key: StepKey,
-    /// The first so many blocks keep only their input and run again in backward.
-    pub recomputed_blocks: usize,
+    pub recomputation: Recomputation,
     pub signal: &'a Signal,
+}
+
+/// What a block keeps for backward beside its input.
+enum Keep {
+    All(Saved),
+    Attended(Attended),
+    Nothing,
 }
 
 /// Returns the summed loss of the supervised tokens, and adds to all gradients.
@@ -63,14 +72,16 @@ pub fn loss_and_grads(model: &mut Model, batch: &MicroBatch, run: &Training) -> 
     let mut kept = Vec::with_capacity(model.blocks.len());
     for (layer, block) in model.blocks.iter().enumerate() {
         let (y, mut saved) = block::forward(&pass, block, &x, None)?;
-        let saved = if layer >= run.recomputed_blocks {
+        let keep = if layer >= run.recomputation.blocks {
             saved.thin(ctx);
-            Some(saved)
+            Keep::All(saved)
+        } else if run.recomputation.keeps_attention {
+            Keep::Attended(saved.into_attended(ctx))
         } else {
             saved.recycle(ctx);
-            None
+            Keep::Nothing
         };
-        kept.push((x, saved));
+        kept.push((x, keep));
         x = y;
         run.signal.block()?;
     }
@@ -90,10 +101,11 @@ pub fn loss_and_grads(model: &mut Model, batch: &MicroBatch, run: &Training) -> 
     let below = model.embedding.dweight.is_some()
         || model.embedding_norm.as_ref().is_some_and(|n| n.dweight.is_some());
     for (layer, block) in model.blocks.iter().enumerate().rev() {
-        let (x, saved) = kept.pop().expect("one entry a block");
-        let saved = match saved {
-            Some(saved) => saved,
-            None => block::recompute(&pass, block, &x)?,
+        let (x, keep) = kept.pop().expect("one entry a block");
+        let saved = match keep {
+            Keep::All(saved) => saved,
+            Keep::Attended(attended) => block::recompute(&pass, block, &x, Some(attended))?,
+            Keep::Nothing => block::recompute(&pass, block, &x, None)?,
         };
         let want = if layer > 0 || below { Want::Dx } else { Want::Nothing };
         run.signal.block()?;

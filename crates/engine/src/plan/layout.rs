@@ -6,9 +6,10 @@
 
 use super::units::{Unit, Units};
 use super::{MappedBytes, PlanBytes};
+use crate::decoder::Recomputation;
 use crate::decoder::passes::pass_tokens;
 use crate::options::{ComputeDtype, Offload, PlanOptions};
-use crate::spec::{DecoderSpec, Mlp, Residual};
+use crate::spec::{DecoderSpec, Mlp, Residual, Slot};
 use std::ops::Range;
 
 /// What a process needs before it holds anything of a model: Node, the addon, the tokenizer and the rows,
@@ -18,6 +19,8 @@ use std::ops::Range;
 const PROCESS_BYTES: u64 = 75 << 20;
 /// The share that the allocator adds to what it holds: between tensors lie gaps of less than 64 KiB.
 const ALLOCATOR_SHARE: u64 = 64;
+/// A FLOP of attention's forward takes as long as so many of a linear's.
+const ATTENTION_COST: f64 = 2.0;
 /// The bound on the head's tiles (`ops::head_loss`).
 const LOSS_TILE_BYTES: u64 = 16 << 20;
 
@@ -69,7 +72,12 @@ impl Layout<'_> {
 
     /// Blocks go to the devices in order, so that the fullest device is as free as can be: what
     /// `device_map: auto` does, counted with all that a training holds.
-    pub fn split(&self, size: PlanOptions, recomputed: usize, budgets: &[u64]) -> Vec<Part> {
+    pub fn split(
+        &self,
+        size: PlanOptions,
+        recomputation: Recomputation,
+        budgets: &[u64],
+    ) -> Vec<Part> {
         let n = self.spec.n_layers;
         // The blocks that each device takes where it may be filled to `share`; the last takes the rest.
         let filled = |share: f64| -> Vec<Part> {
@@ -77,7 +85,7 @@ impl Layout<'_> {
             let parts = budgets.iter().enumerate().map(|(device, &budget)| {
                 let part = |end| self.part(device, budgets.len(), begin..end);
                 let has_room = |end: usize| {
-                    let bytes = self.bytes(&part(end), size, recomputed).0.total();
+                    let bytes = self.bytes(&part(end), size, recomputation).0.total();
                     bytes as f64 <= share * budget as f64
                 };
                 let last = device + 1 == budgets.len();
@@ -90,7 +98,7 @@ impl Layout<'_> {
         };
         let fullest = |parts: &[Part]| {
             let share = |(part, &budget): (&Part, &u64)| {
-                self.bytes(part, size, recomputed).0.total() as f64 / budget.max(1) as f64
+                self.bytes(part, size, recomputation).0.total() as f64 / budget.max(1) as f64
             };
             parts.iter().zip(budgets).map(share).fold(0.0, f64::max)
         };
@@ -102,13 +110,12 @@ impl Layout<'_> {
         filled(high)
     }
 
-    /// What one device holds, where the first `recomputed` blocks of all keep their input only; and
-    /// what of it lies in mapped files.
+    /// What one device holds; and what of it lies in mapped files.
     pub fn bytes(
         &self,
         part: &Part,
         size: PlanOptions,
-        recomputed: usize,
+        recomputation: Recomputation,
     ) -> (PlanBytes, MappedBytes) {
         let unit = self.unit(part);
         let n = match self.cards {
@@ -117,12 +124,15 @@ impl Layout<'_> {
         };
         let n = n as u64;
         let held = part.blocks.len() as u64;
-        let again = recomputed.clamp(part.blocks.start, part.blocks.end) - part.blocks.start;
-        let kept = held - again as u64;
+        let Recomputation { blocks, keeps_attention } = recomputation;
+        let again = (blocks.clamp(part.blocks.start, part.blocks.end) - part.blocks.start) as u64;
+        let kept = held - again;
+        let attended = if keeps_attention { again * self.attended_bytes() } else { 0 };
         let at_once = if again > 0 { kept.max(1) } else { kept };
         let c = self.spec.hidden_size as u64;
         let (stream, _) = self.value_bytes();
-        let activations = n.saturating_mul(stream * c * (held + 2) + self.block_bytes() * at_once);
+        let inside = self.block_bytes() * at_once + attended;
+        let activations = n.saturating_mul(stream * c * (held + 2) + inside);
         let backward = n.saturating_mul(self.backward_bytes());
         let mut bytes = PlanBytes { activations, ..self.of_parameters(part, unit) };
         let tiles = if part.head { self.loss_bytes(n) } else { 0 };
@@ -226,6 +236,28 @@ impl Layout<'_> {
         let rounded = 2 * q + 2 * kv + f * (1 + gated);
         let (stream, value) = self.value_bytes();
         value * rounded + stream * (c * sequential + ranks + spec.n_heads as u64 + 2)
+    }
+
+    /// Bytes of a token for attention's output and the statistics of its rows.
+    fn attended_bytes(&self) -> u64 {
+        let (stream, value) = self.value_bytes();
+        value * self.widths().2 + stream * self.spec.n_heads as u64
+    }
+
+    /// Whether what attention made spares backward more, byte for byte, than all else that a block keeps. On
+    /// cards it is never kept.
+    pub fn attention_is_dear(&self, size: PlanOptions) -> bool {
+        let spec = self.spec;
+        let keys = (size.seq_length as f64 / 2.0)
+            .min(spec.sliding_window.map_or(f64::INFINITY, |w| w as f64));
+        let width = self.widths().2 as f64;
+        let attention = 2.0 * 2.0 * width * keys * ATTENTION_COST;
+        let (rows, cols) = spec.weight_dims(Slot::Down);
+        let linears = self.units.all().linears as f64 / spec.n_layers.max(1) as f64;
+        let rest = 2.0 * (linears - (rows * cols) as f64);
+        let attended_bytes = self.attended_bytes();
+        let rest_bytes = (self.block_bytes() - attended_bytes) as f64;
+        self.cards.is_none() && attention / attended_bytes as f64 >= rest / rest_bytes
     }
 
     /// Backward of one block holds at most m and dm (dgate and dup take the places of gate and up), or the

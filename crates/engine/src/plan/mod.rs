@@ -4,10 +4,12 @@
 //! themselves only the pages are read that tell whether an earlier start kept them quantised.
 //! Activations are counted from what `decoder::block` saves; change the two together.
 
+mod choice;
 mod layout;
 mod saved;
 mod units;
 
+use crate::decoder::Recomputation;
 use crate::error::Code;
 use crate::families::{self, ConfigError};
 use crate::formats::ModelFiles;
@@ -19,7 +21,8 @@ use crate::options::{ComputeDtype, EngineOptions, PlanOptions, PlanQuestion};
 use crate::spec::{DecoderSpec, Slot};
 use crate::{Result, machine};
 use candle_core::DType;
-use layout::{Cards, Layout, Part};
+use choice::Made;
+use layout::{Cards, Layout};
 use saved::{SavedBytes, saved_bytes};
 use serde::Serialize;
 use serde_json::Value;
@@ -105,7 +108,10 @@ pub struct Plan {
     /// What the host holds beside cards; `None` where there are no cards that it helps.
     pub host: Option<PlanBytes>,
     pub counted_from: CountedFrom,
+    /// The first so many blocks are computed again in backward.
     pub recomputed_blocks: usize,
+    /// Those keep what attention made.
+    pub keeps_attention: bool,
     pub n_blocks: usize,
     pub vocab_size: usize,
     pub tied_head: bool,
@@ -117,6 +123,12 @@ pub struct Plan {
     pub step_seconds: Option<f64>,
     /// Options that would make it fit.
     pub suggestions: Vec<String>,
+}
+
+impl Plan {
+    pub fn recomputation(&self) -> Recomputation {
+        Recomputation { blocks: self.recomputed_blocks, keeps_attention: self.keeps_attention }
+    }
 }
 
 /// The plan does not fit.
@@ -193,7 +205,7 @@ pub fn plan(
     let suggestions =
         if fits { vec![] } else { suggestions(options, &|s, c| made(s, c).fits(&budgets)) };
     let flops =
-        flops_per_token(&spec, &units, trains_base, options.plan.seq_length, found.recomputed);
+        flops_per_token(&spec, &units, trains_base, options.plan.seq_length, found.recomputation);
     let PlanOptions { seq_length, micro_batch, gradient_accumulation } = options.plan;
     let tokens = seq_length as f64 * micro_batch as f64 * gradient_accumulation as f64;
     let all = units.all();
@@ -208,7 +220,8 @@ pub fn plan(
         devices: found.devices(&budgets),
         host: layout.host_bytes(),
         counted_from: if files.is_some() { CountedFrom::Headers } else { CountedFrom::Config },
-        recomputed_blocks: found.recomputed,
+        recomputed_blocks: found.recomputation.blocks,
+        keeps_attention: found.recomputation.keeps_attention,
         n_blocks: spec.n_layers,
         vocab_size: spec.vocab_size,
         tied_head: spec.tied_head,
@@ -271,77 +284,6 @@ fn cards(options: &EngineOptions, trains_base: bool) -> Option<Cards> {
     Some(Cards { offload: *offload, value_bytes, trains_base })
 }
 
-/// A layout with its recomputed blocks chosen.
-struct Made {
-    recomputed: usize,
-    parts: Vec<(Part, PlanBytes, MappedBytes)>,
-}
-
-impl Made {
-    /// The fewest recomputed blocks that fit; all, or none, where the options say so.
-    fn of(
-        layout: &Layout,
-        budgets: &[u64],
-        size: PlanOptions,
-        checkpointing: Option<bool>,
-    ) -> Made {
-        let n = layout.spec.n_layers;
-        let with = |recomputed: usize| {
-            let parts = match budgets.len() {
-                1 => vec![layout.whole()],
-                _ => layout.split(size, recomputed, budgets),
-            };
-            let counted = parts.into_iter().map(|part| {
-                let (bytes, mapped) = layout.bytes(&part, size, recomputed);
-                (part, bytes, mapped)
-            });
-            Made { recomputed, parts: counted.collect() }
-        };
-        match checkpointing {
-            Some(true) => with(n),
-            Some(false) => with(0),
-            // More of them never take more.
-            None => {
-                let (mut low, mut high) = (0, n);
-                while low < high {
-                    let middle = low + (high - low) / 2;
-                    if with(middle).fits(budgets) { high = middle } else { low = middle + 1 }
-                }
-                with(low)
-            }
-        }
-    }
-
-    fn fits(&self, budgets: &[u64]) -> bool {
-        self.parts.iter().zip(budgets).all(|((_, bytes, _), budget)| bytes.total() <= *budget)
-    }
-
-    fn sum(&self) -> PlanBytes {
-        self.parts.iter().fold(PlanBytes::default(), |sum, (_, bytes, _)| sum.plus(*bytes))
-    }
-
-    fn mapped(&self) -> MappedBytes {
-        self.parts.iter().fold(MappedBytes::default(), |sum, (_, _, mapped)| MappedBytes {
-            weights: sum.weights + mapped.weights,
-            optimizer: sum.optimizer + mapped.optimizer,
-        })
-    }
-
-    fn devices(&self, budgets: &[u64]) -> Vec<DevicePlan> {
-        let device =
-            |((part, bytes, _), &budget_bytes): (&(Part, PlanBytes, _), &u64)| DevicePlan {
-                bytes: *bytes,
-                peak_bytes: bytes.total(),
-                budget_bytes,
-                first_block: part.blocks.start,
-                n_blocks: part.blocks.len(),
-                embedding: part.embedding,
-                head: part.head,
-            };
-        self.parts.iter().zip(budgets).map(device).collect()
-    }
-}
-
 /// The nearest settings that fit: checkpointing, then smaller micro-batches, then shorter rows.
 fn suggestions(
     options: &EngineOptions,
@@ -364,16 +306,17 @@ fn suggestions(
 }
 
 /// 2 FLOPs a weight and token in each product: forward, dx, and dW where trained; recomputed blocks run
-/// forward twice but for their last linear, their adapters too. The head's logits are for supervised rows; all are counted.
+/// forward twice but for their last linear and attention that was kept, their adapters too. The head's logits are for supervised rows; all are counted.
 fn flops_per_token(
     spec: &DecoderSpec,
     units: &Units,
     trains_base: bool,
     seq_length: usize,
-    recomputed: usize,
+    recomputation: Recomputation,
 ) -> f64 {
     let all = units.all();
-    let share = recomputed as f64 / spec.n_layers.max(1) as f64;
+    let share = recomputation.blocks as f64 / spec.n_layers.max(1) as f64;
+    let attended_again = if recomputation.keeps_attention { 0.0 } else { share };
     let products = if trains_base { 3.0 } else { 2.0 };
     let width = (spec.n_heads * spec.head_dim) as f64;
     let attention = width * spec.n_layers as f64 * seq_length as f64;
@@ -382,7 +325,7 @@ fn flops_per_token(
     let again = all.linears as f64 - (spec.n_layers * rows * cols) as f64;
     2.0 * (all.linears as f64 * products
         + again * share
-        + attention * (3.5 + share)
+        + attention * (3.5 + attended_again)
         + head
         + (3.0 + share) * all.adapter_params as f64)
 }

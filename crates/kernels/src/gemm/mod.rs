@@ -30,6 +30,8 @@ mod x86_int8;
 #[cfg(target_arch = "x86_64")]
 mod x86_pack;
 #[cfg(target_arch = "x86_64")]
+mod x86_put;
+#[cfg(target_arch = "x86_64")]
 mod x86_strip;
 
 use crate::Isa;

@@ -335,6 +335,14 @@ impl<T: Value, const R: usize, const N: usize> RowsOf<'_, T, R, N> {
         }
     }
 
+    /// Stores row `r` as it is.
+    #[inline(always)]
+    pub(super) fn set_rounded(&mut self, r: usize, values: &[T; N]) {
+        assert!(r < R);
+        // SAFETY: as above.
+        unsafe { *self.end.at(r, 0).cast() = *values };
+    }
+
     /// Stores all rows.
     #[inline(always)]
     pub(super) fn put(mut self, sums: &[[f32; N]; R]) {

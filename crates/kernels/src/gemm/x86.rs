@@ -10,6 +10,7 @@ use super::kernel::{Kernel, with_rows};
 use super::output::{Rows, RowsOf, Tile};
 use super::pack::{Encoding, Panel};
 use super::x86_pack::{load16, pack_avx2, pack_avx512, pack_bf16};
+use super::x86_put::{put_avx512, put_bf16};
 use crate::isa::{Avx2, Avx512, Avx512Bf16};
 use crate::value::Value;
 use std::arch::x86_64::*;
@@ -232,59 +233,8 @@ fn tile_bf16<const R: usize>(a: &[u32], b: &[u32], c: Tile) {
             sums[r][1] = _mm512_dpbf16_ps(sums[r][1], a, b1);
         }
     }
-    // SAFETY: this shell has `avx512f`.
-    unsafe { put_avx512(sums, c) }
-}
-
-/// Stores the sums of a tile. Inlined, so that they need not leave their registers before.
-///
-/// # Safety
-/// - The CPU has `avx512f`.
-#[inline(always)]
-unsafe fn put_avx512<const R: usize>(sums: [[__m512; 2]; R], c: Tile) {
-    match c.rows() {
-        // SAFETY: as the caller promises.
-        Ok(Rows::F32(rows)) => unsafe { put_rows_avx512(&sums, rows) },
-        // SAFETY: as the caller promises.
-        Ok(Rows::Bf16(rows)) => unsafe { put_rows_avx512(&sums, rows) },
-        Err(c) => put_edge_avx512(&sums, c),
-    }
-}
-
-/// As `RowsOf::put` does it.
-///
-/// # Safety
-/// - The CPU has `avx512f`.
-#[inline(always)]
-unsafe fn put_rows_avx512<T: Value, const R: usize>(
-    sums: &[[__m512; 2]; R],
-    mut rows: RowsOf<T, R, 32>,
-) {
-    // SAFETY: as the caller promises.
-    let alpha = unsafe { _mm512_set1_ps(rows.alpha()) };
-    for (r, sums) in sums.iter().enumerate() {
-        let mut row = *sums;
-        for (half, value) in row.iter_mut().enumerate() {
-            // SAFETY: as the caller promises.
-            unsafe {
-                let product = _mm512_mul_ps(alpha, *value);
-                *value = match rows.start(r) {
-                    Some(start) => _mm512_add_ps(floats16(start, half), product),
-                    None => product,
-                };
-            }
-        }
-        // SAFETY: two registers of 16 floats are 32 floats of plain data.
-        rows.set(r, &unsafe { std::mem::transmute::<[__m512; 2], [f32; 32]>(row) });
-    }
-}
-
-/// A tile at an edge of `c`, or of a `c` seen transposed: rare, and never inlined.
-#[inline(never)]
-fn put_edge_avx512<const R: usize>(sums: &[[__m512; 2]; R], c: Tile) {
-    // SAFETY: two registers of 16 floats are 32 floats of plain data.
-    let row = |x| unsafe { std::mem::transmute::<[__m512; 2], [f32; 32]>(x) };
-    c.put(&sums.map(row))
+    // SAFETY: this shell has `avx512f`, `avx512dq` and `avx512bf16`.
+    unsafe { put_bf16(sums, c) }
 }
 
 #[inline(always)]
@@ -314,14 +264,6 @@ fn floats8(row: &[f32; 16], half: usize) -> __m256 {
     let row = &row.as_chunks::<8>().0[half];
     // SAFETY: `row` is 8 floats.
     unsafe { _mm256_loadu_ps(row.as_ptr()) }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn floats16(row: &[f32; 32], half: usize) -> __m512 {
-    let row = &row.as_chunks::<16>().0[half];
-    // SAFETY: `row` is 16 floats.
-    unsafe { _mm512_loadu_ps(row.as_ptr()) }
 }
 
 #[inline]
