@@ -337,7 +337,7 @@ fn pack_so_many_steps<O: PackOps>(
     for (word, out) in out.chunks_exact_mut(panel.width).enumerate() {
         let p = word * per_word;
         let (out, padding) = out.split_at_mut(lanes);
-        padding.fill(0);
+        clear(padding);
         read_step(ops, source, panel, p, out);
         match panel.encoding {
             Encoding::Exact => {}
@@ -379,10 +379,18 @@ fn pack_pair_steps<O: PackOps>(
         }
         let (pairs, rest) = out.split_at_mut(lanes & !1);
         ops.zip(&low[..lanes / 2], &high[..lanes / 2], pairs);
-        rest.fill(0);
+        clear(rest);
         if lanes % 2 == 1 {
             rest[0] = low[lanes / 2] & 0xffff | high[lanes / 2] << 16;
         }
+    }
+}
+
+/// Zeros, mostly none: a call for nothing would cost as much as the word before it.
+#[inline(always)]
+fn clear(padding: &mut [u32]) {
+    if !padding.is_empty() {
+        padding.fill(0);
     }
 }
 
