@@ -1,7 +1,8 @@
 // FLOPs of all matrix products that a LoRA step of a Llama executes, by what they are for. Measures nothing.
 //
 //   weights      2·in·out a token forward and as much for dx; the lowest q, k and v have no dx
-//   recomputed   forward of a block again, adapters and attention with it, but for what gives its output: down
+//   recomputed   forward of a block again, its adapters with it, but for what gives its output: down; attention unless
+//                it was kept
 //   adapters     2·r·(in + out) forward, twice that backward: dh, dA, dB and dx's term
 //   head         2·V·C for logits and for dx, of supervised tokens only
 //   attention    two products forward, five or seven backward, over the tiles that are computed (crates/kernels/attention)
@@ -26,6 +27,8 @@ export interface LoraStep {
   supervisedTokens: number
   rank: number
   recomputedBlocks: number
+  /** Recomputed blocks keep what attention made. */
+  keepsAttention: boolean
 }
 
 export interface StepFlops {
@@ -69,7 +72,7 @@ const attention = (
 
 export const stepFlops = (decoder: Decoder, step: LoraStep): StepFlops => {
   const { blocks, hidden, intermediate, vocab } = decoder
-  const { rank, recomputedBlocks } = step
+  const { rank, recomputedBlocks, keepsAttention } = step
   const tokens = sum(step.lengths.flat())
   const [width, kvWidth] = [decoder.heads * decoder.headDim, decoder.kvHeads * decoder.headDim]
   const qkv = [
@@ -88,12 +91,12 @@ export const stepFlops = (decoder: Decoder, step: LoraStep): StepFlops => {
   const adapters = 2 * tokens * rank * sum(linears.map(({ inputs, outputs }) => inputs + outputs))
   const lowest = 2 * tokens * sum(qkv.map(({ inputs, outputs }) => inputs * outputs))
   const lowestAdapters = 2 * tokens * rank * sum(qkv.map(({ inputs }) => inputs))
+  const down = 2 * tokens * hidden * (intermediate + rank)
   const passes = step.lengths.map((lengths) => attention(lengths, decoder))
   const forward = sum(passes.map((pass) => pass.forward))
   return {
     weights: 2 * blocks * weights - lowest,
-    recomputed:
-      recomputedBlocks * (weights + adapters + forward - 2 * tokens * hidden * (intermediate + rank)),
+    recomputed: recomputedBlocks * (weights + adapters + (keepsAttention ? 0 : forward) - down),
     adapters: 3 * blocks * adapters - lowestAdapters,
     head: 2 * 2 * vocab * hidden * step.supervisedTokens,
     attention: blocks * sum(passes.map((pass) => pass.forward + pass.backward)),

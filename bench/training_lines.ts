@@ -27,11 +27,13 @@ export interface Executed {
 
 /** What a measured step executed. */
 export const flopsOf = (
-  { info }: TrainingResult,
+  { info: { plan } }: TrainingResult,
   { lengths, supervisedTokens }: MeasuredStep,
   { decoder, rank }: Pick<Executed, 'decoder' | 'rank'>,
-): StepFlops =>
-  stepFlops(decoder, { lengths, supervisedTokens, rank, recomputedBlocks: info.plan.recomputedBlocks })
+): StepFlops => {
+  const { recomputedBlocks, keepsAttention } = plan
+  return stepFlops(decoder, { lengths, supervisedTokens, rank, recomputedBlocks, keepsAttention })
+}
 
 /** The ceiling: all products of the warm steps at the peak, and nothing else. */
 export const speedFigure = (

@@ -28,7 +28,7 @@ const known = [{ name: 'gemm' }, { name: 'train' }, { name: 'memory' }]
 
 /** A training of 100 tokens a step: a slow first step, then 1 s and 2 s. */
 const result: TrainingResult = {
-  info: { plan: { peakBytes: 1000, recomputedBlocks: 0 } } as SessionInfo,
+  info: { plan: { peakBytes: 1000, recomputedBlocks: 0, keepsAttention: false } } as SessionInfo,
   peakRssBytes: 1200,
   steps: [
     { loss: 1, ms: 9000, tokens: 100, supervisedTokens: 50, lengths: [[60, 40]] },
@@ -133,7 +133,13 @@ test('of gemm_bench both kinds of lines are read', (t) => {
 
 test('speed is that of the warm steps, beside all products at the peak', (t) => {
   t.deepEqual(tokensPerSecond(result), { best: 100, spread: 1 })
-  const step = { lengths: [[60, 40]], supervisedTokens: 50, rank: 4, recomputedBlocks: 0 }
+  const step = {
+    lengths: [[60, 40]],
+    supervisedTokens: 50,
+    rank: 4,
+    recomputedBlocks: 0,
+    keepsAttention: false,
+  }
   const flops = total(stepFlops(smollm2Decoder, step))
   const executed = { decoder: smollm2Decoder, rank: 4, peakGflops: (2 * flops) / 1e9 }
   const speed = speedFigure('train', 'case', result, executed)

@@ -8,7 +8,13 @@ import { answering } from '../../bench/process.js'
 import { LoraTrainError } from '../../ts/native/errors.js'
 
 test('FLOPs are those of the products that are executed', (t) => {
-  const step = { lengths: [[512, 512, 512, 512]], supervisedTokens: 2044, rank: 16, recomputedBlocks: 0 }
+  const step = {
+    lengths: [[512, 512, 512, 512]],
+    supervisedTokens: 2044,
+    rank: 16,
+    recomputedBlocks: 0,
+    keepsAttention: false,
+  }
   const kept = stepFlops(smollm2Decoder, step)
   // 106,168,320 weights in linears and 4,884,480 parameters in adapters; the lowest q, k and v need no dx.
   t.is(kept.weights, 2 * 2048 * (2 * 106168320 - 576 * (576 + 192 + 192)))
@@ -23,6 +29,8 @@ test('FLOPs are those of the products that are executed', (t) => {
   const left = 106168320 + 4884480 - 30 * 576 * (1536 + 16)
   t.is(again.recomputed, 2 * 2048 * left + 2 * 64 * 2 * scores)
   t.is(total(again) - again.recomputed, total(kept))
+  const attended = stepFlops(smollm2Decoder, { ...step, recomputedBlocks: 30, keepsAttention: true })
+  t.is(attended.recomputed, 2 * 2048 * left)
   // One sequence alone is cut into tiles, which compute scores twice in backward.
   const long = stepFlops(smollm2Decoder, { ...step, lengths: [[2048]] })
   t.is(long.attention, 2 * 64 * 9 * 30 * 9 * 32 * 32 * ((64 * 65) / 2))

@@ -21,6 +21,7 @@ const planOf = (fits: boolean): Plan => ({
   vocabSize: 128,
   tiedHead: false,
   recomputedBlocks: 2,
+  keepsAttention: true,
   nBlocks: 4,
   trainableParams: 1000,
   allParams: 100_000,

@@ -26,6 +26,7 @@ const plan: Plan = {
   saved: { result: 40, checkpoint: 44 },
   countedFrom: 'headers',
   recomputedBlocks: 0,
+  keepsAttention: false,
   nBlocks: 30,
   vocabSize: 49_152,
   tiedHead: true,
@@ -53,10 +54,15 @@ test('one device: each line says where it lies', (t) => {
   const tight = { ...plan, fits: false, recomputedBlocks: 30, stepSeconds: null, suggestions: ['lora.r 8'] }
   t.deepEqual(planTable(tight).slice(9), [
     '  it does not fit',
-    '  30 of 30 blocks are computed again in backward',
+    '  computed again in backward: 30 of 30 blocks',
     'It would fit with:',
     '  lora.r 8',
   ])
+  t.true(
+    planTable({ ...tight, recomputedBlocks: 29, keepsAttention: true }).includes(
+      '  computed again in backward: 29 of 30 blocks, but for attention',
+    ),
+  )
   t.is(shortage({ ...tight, budgetBytes: 2 ** 30 }), 'the run needs 2.1 GiB of memory and has 1.0 GiB')
 })
 

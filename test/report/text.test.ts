@@ -46,6 +46,7 @@ const plan: Plan = {
   vocabSize: 49_152,
   tiedHead: true,
   recomputedBlocks: 0,
+  keepsAttention: false,
   nBlocks: 30,
   trainableParams: 2_442_240,
   allParams: 136_957_248,

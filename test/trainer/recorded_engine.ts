@@ -26,6 +26,7 @@ export const plan: Plan = {
   vocabSize: 128,
   tiedHead: false,
   recomputedBlocks: 0,
+  keepsAttention: false,
   nBlocks: 2,
   trainableParams: 10,
   allParams: 100,

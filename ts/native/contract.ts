@@ -229,7 +229,10 @@ export interface Plan {
   host: PlanBytes | null
   /** What told the weights' types: their files' headers, or config.json alone. */
   countedFrom: 'headers' | 'config'
+  /** The first so many blocks are computed again in backward. */
   recomputedBlocks: number
+  /** Those keep what attention made. */
+  keepsAttention: boolean
   nBlocks: number
   vocabSize: number
   tiedHead: boolean

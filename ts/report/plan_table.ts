@@ -111,8 +111,12 @@ const heldBy = ({ firstBlock, nBlocks, embedding, head }: DevicePlan, isLast: bo
 const widest = (table: readonly (readonly string[])[], column: number): number =>
   Math.max(...table.map((row) => row[column]?.length ?? 0))
 
-const recomputation = ({ recomputedBlocks, nBlocks }: Plan): string[] =>
-  recomputedBlocks === 0 ? [] : [`  ${recomputedBlocks} of ${nBlocks} blocks are computed again in backward`]
+const recomputation = (plan: Plan): string[] =>
+  plan.recomputedBlocks === 0 ? [] : [`  computed again in backward: ${recomputedText(plan)}`]
+
+/** `29 of 30 blocks, but for attention` */
+export const recomputedText = ({ recomputedBlocks, keepsAttention, nBlocks }: Plan): string =>
+  `${recomputedBlocks} of ${nBlocks} blocks${keepsAttention ? ', but for attention' : ''}`
 
 const formatSeconds = (seconds: number): string =>
   seconds < 0.001

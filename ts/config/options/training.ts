@@ -202,7 +202,8 @@ export const memoryOptions = {
     .nullable()
     .default(null)
     .meta({
-      description: 'True: keep no activations inside blocks and compute them again. False: keep all.',
+      description:
+        'True: keep no activations inside blocks and compute them again, but for those of the last block, and for what attention made where that costs most for its bytes. False: keep all.',
       ...memory,
       default_text: 'as many blocks as the memory needs',
     }),

@@ -9,6 +9,7 @@ import { lossChart, lossRange } from '../chart/loss_chart.js'
 import { escaped, svg } from '../chart/svg.js'
 import { epochBorders, type History, smoothed, smoothingWeight, thinned } from '../history.js'
 import { closingLine } from '../log_line.js'
+import { recomputedText } from '../plan_table.js'
 import { formatTime } from '../progress.js'
 import type { RunRecord } from '../run_record.js'
 import { client } from './client.js'
@@ -173,7 +174,7 @@ const runTable = ({ model, plan, start }: RunRecord): string => {
           ['rows a step', `${start.microBatchRows} × ${start.gradientAccumulationSteps}`],
           ['steps of warm-up', count(start.warmupSteps)],
         ]),
-    ...(plan === null ? [] : [['blocks computed again', `${plan.recomputedBlocks} of ${plan.nBlocks}`]]),
+    ...(plan === null ? [] : [['computed again in backward', recomputedText(plan)]]),
   ]
   return rows.length === 0 ? '' : numberTable(['', ''], rows)
 }

@@ -158,6 +158,47 @@ fn paged_state_lies_in_a_file() {
     assert!(paged.bytes.scratch < plain.bytes.scratch);
 }
 
+/// SmolLM2's shape, of which attention's output costs more for its bytes than what else a block keeps.
+#[test]
+fn recomputed_blocks_keep_attention_where_it_is_dear_and_fits() {
+    let config = json!({
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 576, "intermediate_size": 1536,
+        "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49_152,
+        "max_position_embeddings": 8192, "rms_norm_eps": 1e-5, "rope_theta": 100_000.0, "tie_word_embeddings": true,
+        "hidden_act": "silu", "torch_dtype": "bfloat16",
+    });
+    let found = |checkpointing: Option<bool>, seq_length: usize, bytes: u64| {
+        let mut options = qlora(&[bytes]);
+        options.gradient_checkpointing = checkpointing;
+        options.plan.seq_length = seq_length;
+        plan(&options, &config, None, None).unwrap()
+    };
+    let chosen = |plan: &Plan| (plan.recomputed_blocks, plan.keeps_attention);
+    let all = found(Some(true), 512, GIB);
+    assert_eq!(chosen(&all), (29, true));
+    // Its output in bf16, and one f32 for each head, of 1,024 tokens.
+    let attended = 29 * 1024 * (2 * 576 + 4 * 9);
+    let without = found(Some(true), 512, all.peak_bytes - 1);
+    assert_eq!(chosen(&without), (29, false));
+    assert_eq!(all.bytes.activations - without.bytes.activations, attended);
+    assert_eq!(
+        all.flops_per_token + 30.0 * 4.0 * 512.0 * 576.0 / 2.0 * 29.0 / 30.0,
+        without.flops_per_token
+    );
+    assert_eq!(chosen(&found(Some(true), 64, GIB)), (29, false));
+    assert_eq!(chosen(&found(Some(false), 512, GIB)), (0, false));
+
+    let none = found(None, 512, GIB);
+    assert_eq!(chosen(&none), (0, false));
+    assert_eq!(chosen(&found(None, 512, none.peak_bytes - 1)), (1, true));
+    assert_eq!(chosen(&found(None, 512, all.peak_bytes)), (29, true));
+    // Where all of them with attention are too many, whole blocks are kept before attention.
+    let few = found(None, 512, all.peak_bytes - 1);
+    assert!(few.fits && !few.keeps_attention && few.recomputed_blocks < 29, "{:?}", chosen(&few));
+    assert_eq!(chosen(&found(None, 512, without.peak_bytes)), (29, false));
+    assert!(!found(None, 512, without.peak_bytes - 1).fits);
+}
+
 #[test]
 fn a_question_about_this_machine_has_no_cards() {
     let mut options = full(&[], json!({"optimizer": true, "params": true}));
