@@ -13,6 +13,7 @@ mod kernel;
 mod neon;
 mod output;
 mod pack;
+mod pack_steps;
 #[cfg(test)]
 mod packed_tests;
 #[cfg(test)]
