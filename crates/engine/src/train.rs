@@ -133,6 +133,7 @@ impl Trainer {
                 recomputation: self.recomputation,
                 signal,
             };
+            model.ctx.workspace.begin_pass(batch.n_tokens(), self.pass_tokens);
             loss_sum += decoder::loss_and_grads(model, batch, &run)?;
         }
         let loss = loss_sum / supervised as f64;

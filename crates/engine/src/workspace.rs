@@ -42,11 +42,28 @@ impl Element for bf16 {
 
 type Buffers<T> = Vec<Vec<T>>;
 
-/// Buffers that no tensor holds.
-#[derive(Debug, Default)]
+/// Buffers that no tensor holds, and the room that new ones get.
+#[derive(Debug)]
 pub struct Kept {
     f32: Buffers<f32>,
     bf16: Buffers<bf16>,
+    /// Tokens of the pass that runs, and of the largest.
+    tokens: (usize, usize),
+}
+
+impl Default for Kept {
+    fn default() -> Kept {
+        Kept { f32: vec![], bf16: vec![], tokens: (1, 1) }
+    }
+}
+
+impl Kept {
+    /// Values that a buffer of `len` would have in the largest pass, but twice as many at most: what is not written
+    /// costs no memory, and the next pass may be larger.
+    fn room(&self, len: usize) -> usize {
+        let (tokens, most) = self.tokens;
+        (len * most / tokens).clamp(len, 2 * len)
+    }
 }
 
 /// Buffers of one session; clones share them.
@@ -54,34 +71,37 @@ pub struct Kept {
 pub struct Workspace(Arc<Mutex<Kept>>);
 
 impl Workspace {
+    /// Says that a pass of so many tokens begins, and how many a pass has at most.
+    pub fn begin_pass(&self, tokens: usize, most: usize) {
+        self.lock().tokens = (tokens.max(1), most.max(tokens).max(1));
+    }
+
     /// A buffer of `len` values, whichever.
     pub fn take<T: Element>(&self, len: usize) -> Vec<T> {
-        let mut buffer = self.kept(len).unwrap_or_default();
+        let mut buffer = if len < VALUES_MIN { vec![] } else { self.large(len) };
         buffer.truncate(len);
         buffer.resize(len, T::zero());
         buffer
     }
 
-    /// The smallest buffer that is large enough, unless it is more than twice as large. Where there is
-    /// none, micro-batches have grown: the largest of the smaller ones makes room for the new buffer.
-    fn kept<T: Element>(&self, len: usize) -> Option<Vec<T>> {
-        if len < VALUES_MIN {
-            return None;
-        }
+    /// Of the buffers that are large enough and not far too large the one that is nearest to what the largest pass
+    /// needs. Where there is none, the largest of the smaller ones makes room for a new one.
+    fn large<T: Element>(&self, len: usize) -> Vec<T> {
         let mut kept = self.lock();
+        let room = kept.room(len);
         let buffers = T::buffers(&mut kept);
-        let fits = |buffer: &Vec<T>| (len..=2 * len).contains(&buffer.capacity());
-        let sized = || buffers.iter().enumerate().map(|(i, buffer)| (buffer.capacity(), i));
-        let best = sized().filter(|&(_, i)| fits(&buffers[i])).min();
-        let smaller = sized().filter(|&(capacity, _)| capacity < len).max();
-        match (best, smaller) {
-            (Some((_, i)), _) => Some(buffers.swap_remove(i)),
-            (None, Some((_, i))) => {
-                buffers.swap_remove(i);
-                None
-            }
-            (None, None) => None,
+        let sized = || buffers.iter().map(Vec::capacity).enumerate();
+        let best = sized()
+            .filter(|(_, capacity)| (len..=2 * room).contains(capacity))
+            .min_by_key(|(_, capacity)| capacity.abs_diff(room));
+        if let Some((i, _)) = best {
+            return buffers.swap_remove(i);
         }
+        let smaller = sized().filter(|(_, capacity)| *capacity < len).max_by_key(|(_, c)| *c);
+        if let Some((i, _)) = smaller {
+            buffers.swap_remove(i);
+        }
+        Vec::with_capacity(room)
     }
 
     /// Keeps a buffer.
@@ -180,6 +200,28 @@ mod tests {
         assert_eq!(held(&workspace), [5000, 40_000]);
         workspace.put(vec![0.0f32; VALUES_MIN - 1]);
         assert_eq!(held(&workspace), [5000, 40_000]);
+    }
+
+    #[test]
+    fn a_small_pass_leaves_room_for_the_largest() {
+        let workspace = Workspace::default();
+        let capacities = |tokens: usize, widths: [usize; 3]| {
+            workspace.begin_pass(tokens, 1000);
+            let buffers = widths.map(|width| workspace.take::<f32>(tokens * width));
+            let capacities = buffers.each_ref().map(Vec::capacity);
+            buffers.into_iter().for_each(|buffer| workspace.put(buffer));
+            capacities
+        };
+        let widths = [30, 10, 20];
+        assert_eq!(capacities(600, widths), [30_000, 10_000, 20_000]);
+        // Each gets its own again, also where a smaller one would do.
+        for tokens in [1000, 501, 900] {
+            assert_eq!(capacities(tokens, widths), [30_000, 10_000, 20_000], "{tokens}");
+        }
+        // Not more than twice what is asked for.
+        assert_eq!(capacities(410, [100; 3]), [82_000; 3]);
+        // More than a pass should have.
+        assert_eq!(capacities(2000, [100; 3]), [200_000; 3]);
     }
 
     #[test]
