@@ -53,7 +53,7 @@ pub struct Training<'a> {
 
 /// What a block keeps for backward beside its input.
 enum Keep {
-    All(Saved),
+    All(Box<Saved>),
     Attended(Attended),
     Nothing,
 }
@@ -74,7 +74,7 @@ pub fn loss_and_grads(model: &mut Model, batch: &MicroBatch, run: &Training) -> 
         let (y, mut saved) = block::forward(&pass, block, &x, None)?;
         let keep = if layer >= run.recomputation.blocks {
             saved.thin(ctx);
-            Keep::All(saved)
+            Keep::All(Box::new(saved))
         } else if run.recomputation.keeps_attention {
             Keep::Attended(saved.into_attended(ctx))
         } else {
@@ -103,7 +103,7 @@ pub fn loss_and_grads(model: &mut Model, batch: &MicroBatch, run: &Training) -> 
     for (layer, block) in model.blocks.iter().enumerate().rev() {
         let (x, keep) = kept.pop().expect("one entry a block");
         let saved = match keep {
-            Keep::All(saved) => saved,
+            Keep::All(saved) => *saved,
             Keep::Attended(attended) => block::recompute(&pass, block, &x, Some(attended))?,
             Keep::Nothing => block::recompute(&pass, block, &x, None)?,
         };
