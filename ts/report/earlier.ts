@@ -1,7 +1,6 @@
 // What ran before: the logs that `trainer_state.json` files hold, Transformers' or ours. Reads, never writes.
 
-import { readdir, readFile, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { readFile, stat } from 'node:fs/promises'
 import { z } from 'zod'
 import { LoraTrainError } from '../native/errors.js'
 import { statePath } from '../trainer/output.js'
@@ -40,16 +39,6 @@ export const readState = async (folder: string): Promise<StateFile> => {
   const parsed = StateFile.safeParse(value)
   if (!parsed.success) throw refused('it has no log_history of a training')
   return parsed.data
-}
-
-/** The folders `checkpoint-N` in `folder`, the last one first. */
-export const checkpointFolders = async (folder: string): Promise<string[]> => {
-  const names = await readdir(folder).catch(() => [])
-  const numbered = names.flatMap((name) => {
-    const step = /^checkpoint-(\d+)$/.exec(name)?.[1]
-    return step === undefined ? [] : [{ name, step: Number(step) }]
-  })
-  return numbered.sort((a, b) => b.step - a.step).map(({ name }) => join(folder, name))
 }
 
 /** The log of the checkpoint that a run goes on from; empty where it can't be read. */

@@ -8,13 +8,14 @@ import { homedir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import type { Config, Resolved } from '../config/index.js'
 import { LoraTrainError } from '../native/errors.js'
+import { checkpointsIn } from '../trainer/checkpoints.js'
 import type { SavedEvent, TrainEvent } from '../trainer/events.js'
 import { makeFolders, reportNames, statePath, writeWhole } from '../trainer/output.js'
 import { goesOn } from '../trainer/resume.js'
 import { lossChart } from './chart/loss_chart.js'
 import { png } from './chart/png.js'
 import { svg } from './chart/svg.js'
-import { checkpointFolders, earlierHistory, readState } from './earlier.js'
+import { earlierHistory, readState } from './earlier.js'
 import { html } from './page/html.js'
 import { type RunRecord, recordEvent, recordOf, recordOfState } from './run_record.js'
 import type { Said } from './tensorboard/event.js'
@@ -37,7 +38,8 @@ const writeReport = async (folder: string, record: RunRecord): Promise<string[]>
  * checkpoint: Transformers' or ours. Returns the paths. Throws `DATA` where there is no log, and `OUTPUT`.
  */
 export const writeReportOf = async (folder: string, outputDir = folder): Promise<string[]> => {
-  const places = [folder, ...(await checkpointFolders(folder))]
+  const checkpoints = (await checkpointsIn(folder)).map(({ path }) => path)
+  const places = [folder, ...checkpoints.reverse()]
   const holding = places.find((place) => existsSync(statePath(place))) ?? folder
   const record = recordOfState(basename(resolve(folder)), await readState(holding))
   if (record.history.points.length === 0) {

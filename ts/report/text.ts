@@ -3,6 +3,7 @@
 
 import { basename } from 'node:path'
 import { match } from 'ts-pattern'
+import { counted } from '../config/counted.js'
 import { formatBytes } from '../config/memory.js'
 import type {
   CheckedEvent,
@@ -163,7 +164,7 @@ const loadedLine = ({ model: { modelType, allParams, threads, isa }, elapsedMs }
   `Loaded ${modelType}, ${allParams} parameters, in ${(elapsedMs / 1000).toFixed(1)} s; ${threads} threads, ${isa}`
 
 const resumedLine = ({ path, step }: ResumedEvent): string =>
-  `Resumed from ${path}: ${step} ${step === 1 ? 'step is' : 'steps are'} done`
+  `Resumed from ${path}: ${counted(step, 'step is', 'steps are')} done`
 
 const checkedLine = ({ what, path, largestDeviation }: CheckedEvent): string => {
   const logits = largestDeviation === 0 ? 'equal' : `within ${largestDeviation} of`
@@ -278,5 +279,5 @@ const namedRows = 10
 /** `3 rows (5, 17, 20)`; of many, the first ones. */
 const rowsText = (rows: number[]): string => {
   const names = rows.slice(0, namedRows).join(', ')
-  return `${rows.length} ${rows.length === 1 ? 'row' : 'rows'} (${names}${rows.length > namedRows ? ', …' : ''})`
+  return `${counted(rows.length, 'row')} (${names}${rows.length > namedRows ? ', …' : ''})`
 }

@@ -1,6 +1,7 @@
 // Whether the disk has room for what a run will write. Asks before the run; writes nothing.
 
 import { stat, statfs } from 'node:fs/promises'
+import { counted } from '../config/counted.js'
 import { type Config, formatBytes } from '../config/index.js'
 import type { Plan } from '../native/contract.js'
 import { LoraTrainError } from '../native/errors.js'
@@ -43,9 +44,8 @@ export const refuseFullDisk = async (needs: DiskNeeds): Promise<void> => {
     { path: outputDir, bytes: more * checkpoint + plan.mapped.optimizer },
     { path: resultDir, bytes: result },
   ]
-  const folders = more === 1 ? '1 checkpoint' : `${more} checkpoints`
   const what = [
-    ...(more > 0 ? [`${folders} of ${formatBytes(checkpoint)}`] : []),
+    ...(more > 0 ? [`${counted(more, 'checkpoint')} of ${formatBytes(checkpoint)}`] : []),
     ...(plan.mapped.optimizer > 0 ? [`the paged state of ${formatBytes(plan.mapped.optimizer)}`] : []),
     'the result',
   ].join(' and ')

@@ -3,6 +3,7 @@
 
 import { readdir } from 'node:fs/promises'
 import { basename, join, resolve, sep } from 'node:path'
+import { counted } from '../config/counted.js'
 import type { Config } from '../config/index.js'
 import { LoraTrainError } from '../native/errors.js'
 import { trainerStateFile } from './checkpoint_files.js'
@@ -61,8 +62,7 @@ const shownMax = 3
 
 const refuse = (path: string, names: readonly string[], hint: string): void => {
   if (names.length === 0) return
-  const files = names.length === 1 ? '1 file' : `${names.length} files`
-  const what = names.includes(trainerStateFile) ? 'a finished run' : files
+  const what = names.includes(trainerStateFile) ? 'a finished run' : counted(names.length, 'file')
   const more = names.length > shownMax ? ` and ${names.length - shownMax} more` : ''
   const shown = `${names.slice(0, shownMax).join(', ')}${more}`
   throw new LoraTrainError('OUTPUT', `the output folder ${path} holds ${what} already: ${shown}`, hint)

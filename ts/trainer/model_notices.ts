@@ -2,6 +2,7 @@
 // came from. Words only; asks the engine nothing.
 
 import { match } from 'ts-pattern'
+import { counted } from '../config/counted.js'
 import { type Config, formatBytes } from '../config/index.js'
 import type { SessionInfo } from '../native/contract.js'
 
@@ -46,7 +47,7 @@ const otherThan = (
 const cacheNotices = ({ quantizedCache }: SessionInfo, { quantization }: Config): string[] => {
   if (quantizedCache === null) return []
   const { path, bytes, outcome, reason, removed, removedBytes } = quantizedCache
-  const old = removed === 1 ? '1 old entry' : `${removed} old entries`
+  const old = counted(removed, 'old entry', 'old entries')
   const bits = quantization?.load_in_8bit === true ? 8 : 4
   const weights = `the weights in ${bits} bits (${formatBytes(bytes)})`
   return [
@@ -70,7 +71,7 @@ export const modelNotices = (
 ): string[] => {
   const { unusedTensors: unused, maxPositions, vocabSize, storedVocabSize } = model
   const shown = unused.slice(0, namedTensors).join(', ') + (unused.length > namedTensors ? ', …' : '')
-  const tensors = unused.length === 1 ? '1 tensor' : `${unused.length} tensors`
+  const tensors = counted(unused.length, 'tensor')
   const grew = `the vocabulary grows from ${storedVocabSize} rows to ${vocabSize}; the new ones are the mean of the old`
   const hasRoom = `the new token takes a free row: the model has ${vocabSize}`
   return [

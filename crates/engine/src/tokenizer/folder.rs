@@ -53,9 +53,10 @@ impl Beside {
 pub(super) fn read(folder: &Path) -> Result<Parts> {
     let path = folder.join("tokenizer.json");
     if let Some(bytes) = read_bytes(&path, TOKENIZER_BYTES_MAX, "a tokenizer.json")? {
-        let tokenizer = parse_tokenizer(&path, &bytes)?;
+        let mut tokenizer = parse_tokenizer(&path, &bytes)?;
         let beside = Beside::read(folder)?;
         let specials = beside.specials()?;
+        specials.add_to(&mut tokenizer).map_err(|what| TokenizerError::Unusable { path, what })?;
         let Beside { config, templates, .. } = beside;
         return Ok(Parts { tokenizer, specials, templates, config, sentencepiece: None });
     }

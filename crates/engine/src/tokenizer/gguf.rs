@@ -195,6 +195,8 @@ pub(super) fn build(vocab: GgufVocab) -> Result<Parts> {
         .named
         .iter()
         .map(|&(name, id)| (name.to_owned(), AddedToken::from(&vocab.tokens[id], true)));
+    let specials = Specials { named: named.collect(), ..Specials::default() };
+    specials.add_to(&mut tokenizer).map_err(|e| vocab.unusable(e))?;
     let mut config = Map::new();
     config.insert("add_bos_token".into(), add_bos.into());
     config.insert("add_eos_token".into(), add_eos.into());
@@ -205,7 +207,7 @@ pub(super) fn build(vocab: GgufVocab) -> Result<Parts> {
     }
     Ok(Parts {
         tokenizer,
-        specials: Specials { named: named.collect(), ..Specials::default() },
+        specials,
         templates: vocab
             .chat_template
             .map(|source| ("default".to_owned(), source.to_owned()))

@@ -75,6 +75,7 @@ struct Stored {
 
 /// What the readers of a folder and of a GGUF file hand over.
 struct Parts {
+    /// With its special tokens.
     tokenizer: Tokenizer,
     specials: Specials,
     /// By name; the one that counts is `default`.
@@ -109,7 +110,6 @@ impl TextTokenizer {
     fn from_parts(path: &Path, parts: Parts) -> Result<TextTokenizer> {
         let Parts { mut tokenizer, specials, templates, config, sentencepiece } = parts;
         let unusable = |what: String| TokenizerError::Unusable { path: path.into(), what };
-        specials.add_to(&mut tokenizer).map_err(unusable)?;
         let stored = Stored {
             post_processor: tokenizer.get_post_processor().cloned(),
             truncation: tokenizer.get_truncation().cloned(),
