@@ -1,5 +1,5 @@
 //! What a training holds, by kind and by place: on one device, on several that share the blocks, and
-//! on the host beside cards. Pure arithmetic on shapes; change it together with `decoder::block`.
+//! on the host beside cards. Pure arithmetic on shapes; change it together with `decoder::saved`.
 //!
 //! Shapes: N tokens of the largest pass, C hidden_size, H heads, K kv heads, D head_dim,
 //! F intermediate_size, V vocabulary, r rank.
@@ -9,7 +9,7 @@ use super::{MappedBytes, PlanBytes};
 use crate::decoder::Recomputation;
 use crate::decoder::passes::pass_tokens;
 use crate::options::{ComputeDtype, Offload, PlanOptions};
-use crate::spec::{DecoderSpec, Mlp, Residual, Slot};
+use crate::spec::{DecoderSpec, Mlp, Residual};
 use std::ops::Range;
 
 /// What a process needs before it holds anything of a model: Node, the addon, the tokenizer and the rows,
@@ -233,9 +233,9 @@ impl Layout<'_> {
         let gated = u64::from(matches!(spec.mlp, Mlp::Gated(_)));
         let sequential = u64::from(spec.residual == Residual::Sequential);
         let ranks = self.units.all().adapter_ranks / spec.n_layers.max(1) as u64;
-        let rounded = 2 * q + 2 * kv + f * (1 + gated);
+        let rounded = q + 2 * kv + f * (1 + gated);
         let (stream, value) = self.value_bytes();
-        value * rounded + stream * (c * sequential + ranks + spec.n_heads as u64 + 2)
+        self.attended_bytes() + value * rounded + stream * (c * sequential + ranks + 2)
     }
 
     /// Bytes of a token for attention's output and the statistics of its rows.
@@ -252,9 +252,7 @@ impl Layout<'_> {
             .min(spec.sliding_window.map_or(f64::INFINITY, |w| w as f64));
         let width = self.widths().2 as f64;
         let attention = 2.0 * 2.0 * width * keys * ATTENTION_COST;
-        let (rows, cols) = spec.weight_dims(Slot::Down);
-        let linears = self.units.all().linears as f64 / spec.n_layers.max(1) as f64;
-        let rest = 2.0 * (linears - (rows * cols) as f64);
+        let rest = 2.0 * self.units.recomputed_linears(spec) as f64 / spec.n_layers.max(1) as f64;
         let attended_bytes = self.attended_bytes();
         let rest_bytes = (self.block_bytes() - attended_bytes) as f64;
         self.cards.is_none() && attention / attended_bytes as f64 >= rest / rest_bytes

@@ -2,7 +2,7 @@
 //!
 //! The shapes come from `config.json`, and from the headers of the weights where they are here; of the weights
 //! themselves only the pages are read that tell whether an earlier start kept them quantised.
-//! Activations are counted from what `decoder::block` saves; change the two together.
+//! Activations are counted from what `decoder::saved` keeps; change the two together.
 
 mod choice;
 mod layout;
@@ -18,7 +18,7 @@ use crate::model::verify::verify;
 use crate::model::vocabulary;
 use crate::model::{Method, Source};
 use crate::options::{ComputeDtype, EngineOptions, PlanOptions, PlanQuestion};
-use crate::spec::{DecoderSpec, Slot};
+use crate::spec::DecoderSpec;
 use crate::{Result, machine};
 use candle_core::DType;
 use choice::Made;
@@ -306,7 +306,8 @@ fn suggestions(
 }
 
 /// 2 FLOPs a weight and token in each product: forward, dx, and dW where trained; recomputed blocks run
-/// forward twice but for their last linear and attention that was kept, their adapters too. The head's logits are for supervised rows; all are counted.
+/// forward twice but for their last linear and attention that was kept, their adapters too. The head's
+/// logits are for supervised rows; all are counted.
 fn flops_per_token(
     spec: &DecoderSpec,
     units: &Units,
@@ -321,10 +322,8 @@ fn flops_per_token(
     let width = (spec.n_heads * spec.head_dim) as f64;
     let attention = width * spec.n_layers as f64 * seq_length as f64;
     let head = spec.vocab_size as f64 * spec.hidden_size as f64 * products;
-    let (rows, cols) = spec.weight_dims(Slot::Down);
-    let again = all.linears as f64 - (spec.n_layers * rows * cols) as f64;
     2.0 * (all.linears as f64 * products
-        + again * share
+        + units.recomputed_linears(spec) as f64 * share
         + attention * (3.5 + attended_again)
         + head
         + (3.0 + share) * all.adapter_params as f64)

@@ -175,6 +175,13 @@ impl Units {
         self.before.len() - 1
     }
 
+    /// Weights that backward multiplies with once more where all blocks are computed again: those of all
+    /// linears but down, whose output nobody reads.
+    pub fn recomputed_linears(&self, spec: &DecoderSpec) -> u64 {
+        let (rows, cols) = spec.weight_dims(Slot::Down);
+        self.all().linears - (spec.n_layers * rows * cols) as u64
+    }
+
     /// The whole decoder.
     pub fn all(&self) -> Unit {
         let blocks = self.blocks(0..self.n_blocks());
